@@ -1,0 +1,5 @@
+"""`python -m levercheck`."""
+
+from levercheck.cli import main
+
+main()

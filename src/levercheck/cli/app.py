@@ -1,0 +1,71 @@
+"""The `levercheck` program: commands, exit codes, one-line errors."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import cyclopts
+from cyclopts.exceptions import CycloptsError
+
+from levercheck import __version__
+from levercheck.cli import demo, verify
+from levercheck.cli.console import clean, errors
+from levercheck.errors import LevercheckError
+
+HELP = """Decide whether an internal readout of a language model is a lever: detection is not enough.
+
+Exit codes: 0 done; 1 a check failed; 2 wrong request; 3 something must be fetched or installed first; 4 not enough
+data; 5 damaged data; 130 interrupted (finished work is kept, the same command continues).
+"""
+
+app = cyclopts.App(
+    name="levercheck",
+    help=HELP,
+    version=__version__,
+    help_format="plaintext",
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+app.command(demo.demo)
+app.command(verify.verify)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(tokens)
+    except LevercheckError as error:
+        code = _fail(str(error), error.exit_code)
+    except CycloptsError as error:
+        first = next(
+            (line.strip() for line in str(error).splitlines() if line.strip()), "the command is not understood"
+        )
+        code = _fail(f"{first} See 'levercheck --help'.", 2)
+    except KeyboardInterrupt:
+        code = _fail("interrupted: finished work is kept; run the same command again to continue", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        code = _fail(
+            f"{error.strerror or error}{where}: free space or give another place, then run the same command again", 2
+        )
+    sys.exit(code or 0)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int) -> int:
+    errors.print(f"levercheck: {clean(message)}", markup=False, highlight=False, soft_wrap=True)
+    return code

@@ -1,0 +1,137 @@
+"""Run the embedded study in a directory, from whatever state a kill may have left it in."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from levercheck.audit.derive import derive
+from levercheck.audit.tables import STUDY
+from levercheck.audit.verify import AUDIT, verify
+from levercheck.benchmarks.facts import facts_digest
+from levercheck.demo.spec import DemoSpec
+from levercheck.demo.stages import Reporter
+from levercheck.errors import IntegrityError, UsageError
+from levercheck.evidence.files import read_json, write_json
+from levercheck.evidence.ledger import note
+from levercheck.evidence.provenance import now, write_sidecar
+
+
+def run_demo(
+    spec: DemoSpec, root: Path, reporter: Reporter, notify: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Run or continue the study in `root` and return the audit; a finished one is verified and returned.
+
+    Raises UsageError for a directory that holds something else or other settings, and whatever the stages raise.
+    """
+    with claimed(root):
+        check_settings(root, spec)
+        if (root / AUDIT).exists() and (root / "provenance.json").exists():
+            notify("this study is finished; checking it against its rows")
+            problems = verify(root)
+            if problems:
+                raise IntegrityError(
+                    f"{len(problems)} differences in the finished run, first: {problems[0]}; "
+                    "see them all with 'levercheck verify', or use another output directory"
+                )
+            finished: dict[str, Any] = read_json(root / AUDIT)
+            return finished
+        return _run(spec, root, reporter, notify)
+
+
+def _run(spec: DemoSpec, root: Path, reporter: Reporter, notify: Callable[[str], None]) -> dict[str, Any]:
+    from levercheck.demo import stages  # torch is imported here, after the directory has been accepted
+    from levercheck.lm.model import load_model
+    from levercheck.publish import publish
+
+    started, clock = now(), time.monotonic()
+    notify(f"loading {spec.model}")
+    lm = load_model(spec.model, notify=notify)
+    facts = facts_digest()
+    key = spec.fingerprint(model=lm.identity, facts=facts)
+    _accept(root, spec, key, lm.identity, facts)
+    note(root, "started", key=key)
+    try:
+        study = stages.Study(root, spec, lm, key, reporter)
+        answers = stages.sample_answers(study)
+        items = stages.detection_items(answers)
+        features = stages.capture(study, items)
+        readout = stages.probe(study, items, features)
+        behaviour = stages.behaviour_items(study, answers)
+        effects = stages.attribute(study, behaviour["select"])
+        arms = stages.choose_arms(study, readout, effects)
+        stages.sweep(study, arms, behaviour["confirm"])
+        with reporter.stage("audit and report", 1, "audit") as tick:
+            audit = derive(root)
+            write_json(root / AUDIT, audit)
+            outputs = [root / STUDY, root / AUDIT, *publish(audit, root)]
+            tick(1)
+    except BaseException as error:
+        kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        note(root, kind, error=type(error).__name__, seconds=round(time.monotonic() - clock, 1))
+        raise
+    body = {"unit": "study", "key": key, "started": started, "ended": now()}
+    write_sidecar(root, root, body, outputs, "complete")
+    note(root, "finished", key=key, seconds=round(time.monotonic() - clock, 1))
+    note(root, "analysed", standings=audit["verdict"]["standings"])
+    return audit
+
+
+@contextmanager
+def claimed(root: Path) -> Iterator[None]:
+    """Create or take over an output directory; refuse one that is in use, unwritable or somebody else's."""
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"'{root}' is a file, expected a directory: give another --out")
+    if root.is_dir():
+        foreign = [p.name for p in root.iterdir() if p.name != ".lock"]
+        if foreign and STUDY not in foreign:
+            raise UsageError(
+                f"'{root}' holds other files ({sorted(foreign)[0]}, ...): give --out a new or empty directory"
+            )
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"'{root}' cannot be created ({error.strerror}): give another --out") from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise UsageError(f"'{root}' is not writable: give another --out")
+    try:
+        lock = FileLock(root / ".lock", timeout=0)
+        with lock:
+            yield
+    except Timeout:
+        raise UsageError(
+            f"another levercheck process is working in '{root}': wait for it or give another --out"
+        ) from None
+
+
+def check_settings(root: Path, spec: DemoSpec) -> None:
+    """Refuse to continue a run that was started with other settings."""
+    if not (root / STUDY).exists():
+        return
+    stored = read_json(root / STUDY)["spec"]
+    asked = spec.model_dump(mode="json")
+    changed = sorted(name for name in stored.keys() | asked.keys() if stored.get(name) != asked.get(name))
+    if changed:
+        name = "seed" if "seed" in changed else changed[0]
+        raise UsageError(
+            f"'{root}' holds a run with {name} = {stored.get(name)!r}, asked for {asked.get(name)!r}: use the same "
+            "settings to continue it, or give another --out"
+        )
+
+
+def _accept(root: Path, spec: DemoSpec, key: str, model: dict[str, Any], facts: str) -> None:
+    """Write study.json before the first row, or check that a continued run still means the same model and facts."""
+    path = root / STUDY
+    if not path.exists():
+        write_json(path, {"key": key, "spec": spec.model_dump(mode="json"), "model": model, "facts": facts})
+        note(root, "planned", key=key)
+    elif read_json(path)["key"] != key:
+        raise UsageError(
+            f"'{root}' was started with another model file, kernel or facts file: give another --out to start afresh"
+        )

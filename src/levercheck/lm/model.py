@@ -1,0 +1,242 @@
+"""Load a causal language model from anywhere a user may have one, with an identity that provenance can record."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from levercheck.errors import LevercheckError, MissingError, UsageError, nearest
+from levercheck.evidence.canonical import digest, file_digest
+from levercheck.lm.cache import cached, check
+from levercheck.lm.embedded import EMBEDDED, gguf_file
+from levercheck.lm.kernels import use_fast_kernels
+from levercheck.lm.sites import MlpSite, mlp_sites
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_CONVERTER = 1  # raise when conversion changes, so that older caches are not reused
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded model, its tokenizer and what identifies both.
+
+    `identity` holds plain data: the name as asked for, architecture, size, dtype, digests of weights and tokenizer.
+    """
+
+    name: str
+    model: Any  # transformers.PreTrainedModel; its classes are untyped
+    tokenizer: Any
+    identity: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def sites(self) -> tuple[MlpSite, ...]:
+        """MLP sites in layer order."""
+        return mlp_sites(self.decoder)
+
+    @cached_property
+    def decoder(self) -> nn.Module:
+        """The trunk: everything but the language-model head."""
+        decoder: nn.Module = self.model.get_decoder()
+        return decoder
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(layers, neurons per layer)."""
+        return len(self.sites), self.sites[0].neurons
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @cached_property
+    def start_ids(self) -> list[int]:
+        """Tokens that open every sequence of this model (a BOS token, or nothing)."""
+        return list(self.tokenizer("")["input_ids"])
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of `text` without special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token ids, exactly as the model wrote it."""
+        text: str = self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return text
+
+    @cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Token ids that end a text for this model."""
+        configured = self.model.generation_config.eos_token_id
+        ids = set(configured if isinstance(configured, list) else [configured]) | {self.tokenizer.eos_token_id}
+        return frozenset(i for i in ids if isinstance(i, int))
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> LanguageModel:
+    """Load `embedded:NAME`, `gguf:PATH`, a local directory or a Hugging Face id.
+
+    Embedded and GGUF models are converted to safetensors once, in the user's cache; later loads give bit-identical
+    logits. `notify` receives one line before anything slow (a download, a conversion). Raises UsageError for unknown
+    names, MissingError when something has to be fetched and cannot be, IntegrityError for damaged caches.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype '{dtype}' is unknown{nearest(dtype, DTYPES)}")
+    path, source = _locate(name, notify)
+    model, tokenizer = _load(path, name, DTYPES[dtype])
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kernel = use_fast_kernels(model)
+    config = model.config.get_text_config()
+    identity = {
+        "name": name,
+        **source,
+        "architecture": type(model).__name__,
+        "layers": int(config.num_hidden_layers),
+        "hidden": int(config.hidden_size),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "dtype": dtype,
+        "device": next(model.parameters()).device.type,
+        "kernel": kernel,
+        "tokenizer": tokenizer_digest(tokenizer),
+    }
+    return LanguageModel(name, model, tokenizer, identity)
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of the tokenizer's full serialised state and chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return digest({"state": state, "chat_template": tokenizer.chat_template})
+
+
+def _locate(name: str, notify: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
+    """Turn a model name into a path or hub id for transformers, and what is known of its source."""
+    kind, _, rest = name.partition(":")
+    if kind == "embedded":
+        if rest not in EMBEDDED:
+            raise UsageError(f"embedded model '{rest}' is unknown{nearest(rest, EMBEDDED)}")
+        return _embedded(rest, notify)
+    if kind == "gguf":
+        path = Path(rest).expanduser()
+        if not path.is_file():
+            raise UsageError(f"no file at '{rest}', expected a GGUF file: check the path after 'gguf:'")
+        return _converted(path, f"gguf-{file_digest(path)[:16]}", {"gguf_sha256": file_digest(path)}, notify)
+    local = Path(name).expanduser()
+    if local.is_dir():
+        if not (local / "config.json").is_file():
+            raise UsageError(f"'{name}' has no config.json, expected a model directory in Hugging Face format")
+        digests = {p.name: file_digest(p) for p in sorted(local.glob("*.safetensors"))}
+        return str(local), {"weights": digests}
+    if "/" not in name or name.startswith(("/", ".", "~")):
+        known = [f"embedded:{e}" for e in EMBEDDED]
+        raise UsageError(
+            f"model '{name}' is unknown{nearest(name, known)}: give embedded:NAME, gguf:PATH, a local directory "
+            "or a Hugging Face id (owner/name)"
+        )
+    return name, {"hub": name}
+
+
+def _embedded(name: str, notify: Callable[[str], None]) -> tuple[str, dict[str, Any]]:
+    spec = EMBEDDED[name]
+
+    def build(folder: Path) -> dict[str, Any]:
+        notify(f"fetching {spec.title}, {spec.megabytes} MB, licence: {spec.licence}")
+        with gguf_file(spec) as path:
+            notify(f"converting {spec.title} to safetensors (once)")
+            _convert(path, folder)
+        return {"gguf_sha256": spec.sha256, "licence": spec.licence, "title": spec.title}
+
+    folder = cached(f"{spec.name}-{spec.sha256[:12]}-v{_CONVERTER}", build)
+    return str(folder), _source(folder)
+
+
+def _converted(
+    path: Path, name: str, facts: dict[str, Any], notify: Callable[[str], None]
+) -> tuple[str, dict[str, Any]]:
+    def build(folder: Path) -> dict[str, Any]:
+        notify(f"converting {path.name} to safetensors (once)")
+        _convert(path, folder)
+        return facts
+
+    folder = cached(f"{name}-v{_CONVERTER}", build)
+    return str(folder), _source(folder)
+
+
+def _source(folder: Path) -> dict[str, Any]:
+    manifest = check(folder)
+    weights = {n: d for n, d in manifest["files"].items() if n.endswith(".safetensors")}
+    return {"gguf_sha256": manifest["gguf_sha256"], "weights": weights}
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """De-quantise a GGUF file to float32 and save it in Hugging Face format."""
+    with _quiet(), Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        try:
+            arguments = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+            tokenizer = transformers.AutoTokenizer.from_pretrained(**arguments)
+            model = transformers.AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
+        except (ValueError, KeyError, OSError, NotImplementedError) as error:
+            raise UsageError(f"'{gguf.name}' cannot be read as a GGUF language model: {_first_line(error)}") from None
+        model.hf_quantizer = None  # de-quantised on load; transformers would refuse to save it otherwise
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.config._name_or_path = ""
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def _load(path: str, name: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    is_local = Path(path).is_dir()
+    options: dict[str, Any] = {"local_files_only": True} if is_local else {}
+    try:
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
+            model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _explain(error, name, is_local) from None
+    model.eval().requires_grad_(False)
+    return model, tokenizer
+
+
+def _explain(error: Exception, name: str, is_local: bool) -> LevercheckError:
+    if is_local:
+        return UsageError(f"'{name}' cannot be loaded as a causal language model: {_first_line(error)}")
+    offline = "HF_HUB_OFFLINE is set; " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+    return MissingError(
+        f"model '{name}' is not cached and could not be fetched ({offline}{_first_line(error)}): check the id and your "
+        f"access, run 'hf download {name}' where there is a network, or use embedded:smollm2-135m"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    return " ".join(word for word in line.split() if "://" not in word)[:200]
+
+
+class _quiet:
+    """Silence transformers' progress bars and advice while loading; errors still raise."""
+
+    def __enter__(self) -> None:
+        self.verbosity = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        transformers.logging.set_verbosity(self.verbosity)
+        transformers.logging.enable_progress_bar()
