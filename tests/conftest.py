@@ -88,7 +88,8 @@ def small_spec(**changes):
     from levercheck.demo.spec import DemoSpec
 
     settings = {
-        "questions": 300,
+        "questions": 320,
+        "role_shares": {"readout": 0.5, "select": 0.2, "confirm": 0.3},
         "samples": 4,
         "c_grid": (0.04, 0.08, 0.16),
         "folds": 3,

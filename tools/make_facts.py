@@ -100,9 +100,7 @@ MORE_COUNTRY_NAMES = {
     "VN": ["Viet Nam"],
 }
 # CLDR names that only make sense in a menu, and a countryinfo name that is out of date.
-BAD_COUNTRY_NAMES = frozenset(
-    {"Congo - Kinshasa", "Congo - Brazzaville", "Myanmar (Burma)", "Republic of Macedonia"}
-)
+BAD_COUNTRY_NAMES = frozenset({"Congo - Kinshasa", "Congo - Brazzaville", "Myanmar (Burma)", "Republic of Macedonia"})
 
 # Display first. An entry replaces what the two sources say (moved, renamed or several capitals).
 CAPITALS = {
@@ -138,10 +136,7 @@ MORE_CONTINENTS = {
     **{code: ["Europe", "Eurasia"] for code in ("AM", "AZ", "GE", "KZ", "TR")},
     **{code: ["Asia", "Eurasia"] for code in ("CY", "RU")},
     **{code: ["Central America"] for code in ("BZ", "CR", "GT", "HN", "NI", "SV")},
-    **{
-        code: ["Caribbean"]
-        for code in ("AG", "BB", "BS", "CU", "DM", "DO", "GD", "HT", "JM", "KN", "LC", "VC")
-    },
+    **{code: ["Caribbean"] for code in ("AG", "BB", "BS", "CU", "DM", "DO", "GD", "HT", "JM", "KN", "LC", "VC")},
     "EG": ["Asia"],
     "ID": ["Oceania"],
     "PA": ["Central America", "South America"],
@@ -277,9 +272,7 @@ MORE_CURRENCY_NAMES = {
 
 ELEMENT_SPELLINGS = {"aluminum": ["aluminium"], "cesium": ["caesium"], "sulfur": ["sulphur"]}
 
-NOT_A_CITY = re.compile(
-    r"\d|District|Municipality|Township|Prefecture|Sector|Arrondissement|Jerusalem|\bCounty\b|/"
-)
+NOT_A_CITY = re.compile(r"\d|District|Municipality|Township|Prefecture|Sector|Arrondissement|Jerusalem|\bCounty\b|/")
 
 # Places whose country is disputed, and entries that are districts or regions rather than places people name.
 DISPUTED_CITIES = frozenset({"donetsk", "luhansk", "mariupol", "makiyivka", "horlivka", "hargeysa", "borama"})
@@ -404,9 +397,7 @@ class Builder:
             question = f"On which continent is {subject}?"
             if not any(contains(question, name) for name in continents):
                 statement = f"{capitalised(subject)} is on the continent of {{}}."
-                self.add(
-                    "continent", code, entity, question, continents[0], continents, statement, "GeoNames"
-                )
+                self.add("continent", code, entity, question, continents[0], continents, statement, "GeoNames")
             self.language_row(code, subject, entity)
             self.currency_row(code, subject, entity)
 
@@ -433,9 +424,7 @@ class Builder:
         if not any(contains(question, name) for name in self.long_names(code)):
             statement = f"{shown} is the capital of {{}}."
             shown_country = self.display[code]
-            self.add(
-                "capital_country", code, entity, question, shown_country, self.names[code], statement, source
-            )
+            self.add("capital_country", code, entity, question, shown_country, self.names[code], statement, source)
 
     def language_row(self, code: str, subject: str, entity: str) -> None:
         official = get_official_languages(code) or get_official_languages(code, de_facto=True)
@@ -487,9 +476,7 @@ class Builder:
     def city_rows(self) -> None:
         capitals = {fold(record["capital"]) for record in self.all_countries.values()}
         capitals |= {fold(name) for names in CAPITALS.values() for name in names}
-        capitals |= (
-            DISPUTED_CITIES | NOT_CITIES | {fold(name) for names in self.names.values() for name in names}
-        )
+        capitals |= DISPUTED_CITIES | NOT_CITIES | {fold(name) for names in self.names.values() for name in names}
         largest: dict[tuple[str, str], int] = {}
         homes: dict[str, set[str]] = defaultdict(set)
         for record in self.cities:
@@ -558,9 +545,7 @@ class Builder:
         for start in range(len(words)):
             for stop in range(start + 1, len(words) + 1):
                 for other in places.get(" ".join(words[start:stop]), []):
-                    near = abs(other["latitude"] - record["latitude"]) + abs(
-                        other["longitude"] - record["longitude"]
-                    )
+                    near = abs(other["latitude"] - record["latitude"]) + abs(other["longitude"] - record["longitude"])
                     if stop - start < len(words) and near < 0.4:
                         return True
         return False

@@ -16,10 +16,10 @@ from levercheck.benchmarks.facts import Fact, load_facts
 from levercheck.benchmarks.prompts import PREFIX, question_prompt
 from levercheck.evidence import schema
 from levercheck.evidence.splits import roles_by_entity
-from levercheck.lm.batches import SharedPrefix, equal_batches
+from levercheck.lm.batches import SharedPrefix, equal_batches, token_batches
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.sample import Sampling, sample_batch
-from levercheck.readouts.attribution import attribution_batch
+from levercheck.readouts.attribution import ATTRIBUTION_TOKENS, attribution_batch
 from levercheck.readouts.cett import cett_batch
 from levercheck.sweep.answers import answer_rows
 
@@ -53,7 +53,7 @@ def capture_cett(lm: LanguageModel, labels: pl.DataFrame) -> Features:
     sequences = [[*p, *tokens] for p, tokens in zip(prompts, labels["tokens"].to_list(), strict=True)]
     features = np.empty((len(sequences), *lm.shape), dtype=np.float32)
     prefix = _prefix(lm)
-    for batch in equal_batches(sequences, len, 32):
+    for batch in token_batches(sequences):
         spans = [(len(prompts[i]), len(sequences[i])) for i in batch]
         features[batch] = cett_batch(lm, prefix, [sequences[i] for i in batch], spans).numpy()
     return features
@@ -72,7 +72,7 @@ def attribution(lm: LanguageModel, items: Sequence[ContextItem]) -> Features:
     start = lm.start_ids + lm.encode(PREFIX)
     sequences = [start + lm.encode(item.prompt(WITH_CONTEXT)) for item in items]
     effects = np.empty((len(items), *lm.shape), dtype=np.float32)
-    for batch in equal_batches(sequences, len, 4):
+    for batch in token_batches(sequences, ATTRIBUTION_TOKENS):
         pairs = [(items[i].asserted_token, items[i].true_token) for i in batch]
         effects[batch] = attribution_batch(lm, [sequences[i] for i in batch], pairs).numpy()
     return effects

@@ -27,9 +27,7 @@ BY_ID = {fact.id: fact for fact in FACTS}
 
 def city(name: str) -> Fact:
     ends = (f" {name}?", f"of {name}?")
-    return next(
-        f for f in FACTS if f.category in ("city_country", "us_city_state") and f.question.endswith(ends)
-    )
+    return next(f for f in FACTS if f.category in ("city_country", "us_city_state") and f.question.endswith(ends))
 
 
 def test_counts_and_file_form() -> None:
@@ -101,9 +99,7 @@ def test_statement_has_one_slot_and_becomes_a_sentence() -> None:
     assert BY_ID["capital:FR"].assertion("Lyon") == "The capital of France is Lyon."
     assert BY_ID["capital:FR"].assertion("Washington, D.C.") == "The capital of France is Washington, D.C."
     assert BY_ID["capital:NL"].assertion("Paris") == "The capital of the Netherlands is Paris."
-    assert BY_ID["capital_country:FR"].assertion("the United States") == (
-        "Paris is the capital of the United States."
-    )
+    assert BY_ID["capital_country:FR"].assertion("the United States") == ("Paris is the capital of the United States.")
     assert BY_ID["continent:NL"].assertion("Asia") == "The Netherlands is on the continent of Asia."
     assert BY_ID["currency:CH"].assertion("krone") == "The currency of Switzerland is the krone."
     assert city("Lyon").assertion("Spain") == "The city of Lyon is in Spain."
@@ -307,9 +303,7 @@ def test_words_of_the_question_are_no_answer() -> None:
 
 
 def test_a_fact_of_a_users_own_category_is_scored() -> None:
-    fact = Fact(
-        "moon:1", "moon", "planet:Mars", "Name a moon of Mars.", "Phobos", ("Phobos",), "alias", "{}.", "me"
-    )
+    fact = Fact("moon:1", "moon", "planet:Mars", "Name a moon of Mars.", "Phobos", ("Phobos",), "alias", "{}.", "me")
     assert is_correct(fact, "It is Phobos.")
     assert not is_correct(fact, "Europa")
 
@@ -319,11 +313,7 @@ def test_digest_is_that_of_the_file() -> None:
 
 
 def test_regenerating_gives_the_same_bytes(tmp_path: Path) -> None:
-    pins = dict(
-        line.split("==")
-        for line in (ROOT / "tools/requirements-facts.txt").read_text("utf-8").split()
-        if line
-    )
+    pins = dict(line.split("==") for line in (ROOT / "tools/requirements-facts.txt").read_text("utf-8").split() if line)
     for package, version in pins.items():
         try:
             found = importlib.metadata.version(package)

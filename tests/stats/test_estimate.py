@@ -21,10 +21,7 @@ def test_text_of_an_effect():
 
 
 def test_text_of_a_rate_has_no_sign_and_of_a_tiny_negative_no_minus():
-    assert (
-        str(Estimate(0.25, 0.2, 0.31, 0.95, "fraction", 90, "wilson"))
-        == "0.250 fraction [0.200, 0.310] (n=90)"
-    )
+    assert str(Estimate(0.25, 0.2, 0.31, 0.95, "fraction", 90, "wilson")) == "0.250 fraction [0.200, 0.310] (n=90)"
     assert str(Estimate(-0.001, -0.002, 0.001, 0.95, "pp", 9, "t")) == "+0.00 pp [0.00, 0.00] (n=9)"
 
 
@@ -32,10 +29,7 @@ def test_text_names_clusters_and_missing_parts():
     clustered = Estimate(1.0, 0.5, 1.5, 0.95, "pp", 40, "cluster_t", clusters=12, cluster_unit="passage")
     assert str(clustered) == "+1.00 pp [0.50, 1.50] (n=40, 12 passages)"
     assert str(Estimate(1.0, None, None, 0.95, "pp", 1, "t")) == "+1.00 pp [interval not estimable] (n=1)"
-    assert (
-        str(Estimate(None, None, None, 0.95, "pp", 0, "t", note="no items"))
-        == "not estimable: no items (n=0)"
-    )
+    assert str(Estimate(None, None, None, 0.95, "pp", 0, "t", note="no items")) == "not estimable: no items (n=0)"
 
 
 @pytest.mark.parametrize(
@@ -107,8 +101,7 @@ def test_from_dict_names_unknown_and_missing_fields():
 
 def test_import_is_light():
     code = (
-        "import sys, levercheck.stats; "
-        "print([m for m in ('scipy', 'pandas', 'torch', 'polars') if m in sys.modules])"
+        "import sys, levercheck.stats; print([m for m in ('scipy', 'pandas', 'torch', 'polars') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -182,9 +182,7 @@ PARTIAL = st.lists(st.sampled_from([0.0, 1.0, float("nan")]), min_size=2, max_si
 @PROPERTY
 @given(PARTIAL, st.data())
 def test_paired_bounds_contain_every_filling(after, data):
-    before = data.draw(
-        st.lists(st.sampled_from([0.0, 1.0, float("nan")]), min_size=len(after), max_size=len(after))
-    )
+    before = data.draw(st.lists(st.sampled_from([0.0, 1.0, float("nan")]), min_size=len(after), max_size=len(after)))
     bounds = paired_bounds(after, before)
     rng = np.random.default_rng(0)
     for _ in range(10):

@@ -13,9 +13,7 @@ PROPERTY = settings(derandomize=True, deadline=None, max_examples=60, database=N
 
 
 @PROPERTY
-@given(
-    st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]), st.sampled_from(["wilson", "exact"])
-)
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.8, 0.95, 0.99]), st.sampled_from(["wilson", "exact"]))
 def test_rate_intervals_match_scipy(n, data, level, method):
     k = data.draw(st.integers(0, n))
     ours = proportion(k, n, level=level, method=method)

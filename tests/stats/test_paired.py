@@ -36,9 +36,7 @@ def score_statistic(gained, lost, n, d):
     return (gained - lost - n * d) ** 2 / (n * (2 * q + d * (1 - d)))
 
 
-@pytest.mark.parametrize(
-    ("gained", "lost", "n"), [(12, 2, 50), (1, 0, 30), (5, 5, 20), (0, 7, 40), (3, 17, 20)]
-)
+@pytest.mark.parametrize(("gained", "lost", "n"), [(12, 2, 50), (1, 0, 30), (5, 5, 20), (0, 7, 40), (3, 17, 20)])
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_tango_bounds_solve_the_score_equation(gained, lost, n, level):
     z2 = oracle.norm.ppf(0.5 + level / 2) ** 2
@@ -84,9 +82,7 @@ def test_singleton_clusters_only_pay_for_few_clusters(cells):
 def test_copies_in_clusters_do_not_narrow():
     after, before = arms(8, 3, 10, 29)
     single = paired_difference(after, before, clusters=np.arange(50))
-    copied = paired_difference(
-        np.repeat(after, 4), np.repeat(before, 4), clusters=np.repeat(np.arange(50), 4)
-    )
+    copied = paired_difference(np.repeat(after, 4), np.repeat(before, 4), clusters=np.repeat(np.arange(50), 4))
     assert copied.width == pytest.approx(single.width, rel=0.02)
 
 
@@ -133,9 +129,7 @@ def test_mcnemar_matches_scipy_and_definition(cells):
     exact = oracle.binomtest(result.gained, flips).pvalue
     assert result.p_exact == pytest.approx(exact, rel=1e-9)
     mass = oracle.binom.pmf(result.gained, flips, 0.5)
-    assert result.p_mid == pytest.approx(
-        min(1, 2 * oracle.binom.cdf(min(cells[:2]), flips, 0.5) - mass), rel=1e-9
-    )
+    assert result.p_mid == pytest.approx(min(1, 2 * oracle.binom.cdf(min(cells[:2]), flips, 0.5) - mass), rel=1e-9)
     assert result.p_mid <= result.p_exact + 1e-12
 
 

@@ -38,9 +38,7 @@ def test_simulated_items_flip_as_stated():
     assert len(set(groups.tolist())) == 20000
     turned, _ = simulate_doses(np.random.default_rng(0), 500, DOSES[::-1], up=1.0, down=0.0)
     assert turned[:, 0].all() and not turned[:, -1].any()
-    alike, groups = simulate_doses(
-        np.random.default_rng(1), 90, DOSES, 0.3, 0.2, cluster_size=3, together=1.0
-    )
+    alike, groups = simulate_doses(np.random.default_rng(1), 90, DOSES, 0.3, 0.2, cluster_size=3, together=1.0)
     assert all(len(np.unique(alike[groups == g], axis=0)) == 1 for g in range(30))
 
 

@@ -31,9 +31,7 @@ def test_cluster_resamples_reproduce_a_plain_loop():
     for _ in range(300):
         picked = rng.choice(13, 13, replace=True)
         expected.append(np.concatenate([SKEWED[groups == g] for g in picked]).mean())
-    assert bootstrap_means(SKEWED, groups, resamples=300, stream="serial") == pytest.approx(
-        np.array(expected)
-    )
+    assert bootstrap_means(SKEWED, groups, resamples=300, stream="serial") == pytest.approx(np.array(expected))
 
 
 def test_weights_count_the_draws():
@@ -127,9 +125,7 @@ def test_sign_flip_reproduces_the_reference_loop():
 
 
 @PROPERTY
-@given(
-    st.lists(st.integers(-4, 4), min_size=1, max_size=9), st.sampled_from(["greater", "less", "two-sided"])
-)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9), st.sampled_from(["greater", "less", "two-sided"]))
 def test_exact_sign_flip_enumerates_everything(values, side):
     totals = [
         sum(s * v for s, v in zip(signs, values, strict=True))

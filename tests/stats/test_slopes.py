@@ -22,9 +22,7 @@ def test_item_slopes_match_polyfit():
 @PROPERTY
 @given(TABLES)
 def test_mean_slope_is_the_slope_of_the_mean_curve(table):
-    assert slope(table, DOSES).value == pytest.approx(
-        100 * np.polyfit(DOSES, table.mean(axis=0), 1)[0], abs=1e-9
-    )
+    assert slope(table, DOSES).value == pytest.approx(100 * np.polyfit(DOSES, table.mean(axis=0), 1)[0], abs=1e-9)
 
 
 @PROPERTY

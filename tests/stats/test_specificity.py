@@ -52,9 +52,7 @@ def test_two_level_from_its_definition():
     df = (items + sets) ** 2 / (items**2 / 49 + sets**2 / 7)
     half = oracle.t.ppf(0.975, df) * (items + sets) ** 0.5
     assert result.difference.value == pytest.approx(gap.mean())
-    assert (result.difference.low, result.difference.high) == pytest.approx(
-        (gap.mean() - half, gap.mean() + half)
-    )
+    assert (result.difference.low, result.difference.high) == pytest.approx((gap.mean() - half, gap.mean() + half))
     reach = oracle.t.ppf(0.975, 7) * means.std(ddof=1) * (1 + 1 / 8) ** 0.5
     assert result.prediction.value == pytest.approx(means.mean())
     assert (result.prediction.low, result.prediction.high) == pytest.approx(

@@ -13,7 +13,7 @@ from levercheck.audit.gates import Criterion, Gate, Outcome, compare, judge
 from levercheck.audit.labels import consistency
 from levercheck.audit.spec import AuditSpec
 from levercheck.audit.tables import TARGET, ArmRows, RunTables, read_tables
-from levercheck.stats import Estimate, attainable_p, sets_needed
+from levercheck.stats import Estimate, sets_needed
 
 SCHEMA = "levercheck.audit/v1"
 
@@ -60,12 +60,12 @@ def _audit(tables: RunTables) -> dict[str, Any]:
     if any(arm.condition == TARGET for arm in arms):
         found, facts["specificity"] = levers.specificity(arms, tables)
         estimates |= found
-        facts["design"] = _design(estimates, facts["specificity"]["random_sets"], tables.spec)
+        facts["design"] = _design(estimates, tables.spec)
     if tables.effects is not None:
         found, facts["null"] = levers.first_order(arms, tables)
         estimates |= found
     gates = _gates(tables, estimates, facts.get("instrument"))
-    study = tables.study
+    study = tables.study or {"spec": {"audit": tables.spec.model_dump(mode="json")}}
     return {
         "schema": SCHEMA,
         "study": {name: study.get(name) for name in ("key", "spec", "model", "facts")},
@@ -229,9 +229,13 @@ def verdict(gates: list[Gate]) -> dict[str, str]:
     """One sentence that says no more than the standings license."""
     standing = {gate.name: gate.standing for gate in gates}
     pair = (standing["localization"], standing["control"])
+    violated = {c.id for gate in gates if gate.name == "control" for c in gate.criteria if c.outcome == "violated"}
     text = _SENTENCES.get(
         pair, f"not decided: localization is {pair[0].replace('_', ' ')}, control is {pair[1].replace('_', ' ')}"
     )
+    if pair == ("supported", "contradicted") and violated == {"specificity"}:
+        text = "a readout, not a lever: they predict the label, but scaling them does not outdo scaling matched random "
+        text += "neurons by the declared margin"
     if pair == ("supported", "supported") and standing["externality"] != "supported":
         text += f"; that it costs nothing elsewhere is {standing['externality'].replace('_', ' ')}"
     if standing["measurement"] != "supported":
@@ -239,7 +243,7 @@ def verdict(gates: list[Gate]) -> dict[str, str]:
     return {"standings": "/".join(standing[name] for name in standing), "sentence": f"The H-neurons are {text}."}
 
 
-def _design(estimates: dict[str, Estimate], sets: int, spec: AuditSpec) -> dict[str, Any]:
+def _design(estimates: dict[str, Estimate], spec: AuditSpec) -> dict[str, Any]:
     """What this run could and could not have shown."""
     own = estimates["h_neurons.slope"]
     error = None if own.low is None or own.high is None else (own.high - own.low) / (2 * 1.959964)
@@ -247,8 +251,7 @@ def _design(estimates: dict[str, Estimate], sets: int, spec: AuditSpec) -> dict[
     return {
         "slope_mde_pp": reach,
         "slope_needed_pp": None if reach is None else spec.margins.slope_pp + reach,
-        "rank_attainable_p": attainable_p(sets),
-        "random_sets_for_p_05": sets_needed(0.05),
+        "random_sets_for_p_05": sets_needed(0.05, "two-sided"),
         "margins": "default margins, declared before the run in study.json",
     }
 

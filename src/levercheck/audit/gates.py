@@ -42,7 +42,7 @@ class Gate:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return asdict(self)
+        return {**asdict(self), "criteria": [asdict(criterion) for criterion in self.criteria]}
 
 
 def compare(

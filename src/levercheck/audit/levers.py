@@ -149,11 +149,11 @@ def first_order(arms: list[ArmRows], tables: RunTables) -> tuple[dict[str, Estim
         "low": float(low),
         "high": float(high),
         "p": monte_carlo_p(own, null, "two-sided"),
-        "predicted_vs_measured": spearman(
-            [found[f"{a.label}.first_order"].value or 0.0 for a in arms],
-            [float(item_slopes(a.logit, list(spec.doses)).mean()) for a in arms],
-        ).to_dict(),
     }
+    found["null.predicted_vs_measured"] = spearman(
+        [found[f"{arm.label}.first_order"].value or 0.0 for arm in arms],
+        [float(item_slopes(arm.logit, list(spec.doses)).mean()) for arm in arms],
+    )
     return found, facts
 
 

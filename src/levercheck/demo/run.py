@@ -15,8 +15,8 @@ from levercheck.audit.derive import derive
 from levercheck.audit.tables import STUDY
 from levercheck.audit.verify import AUDIT, verify
 from levercheck.benchmarks.facts import facts_digest
+from levercheck.demo.reporter import Reporter
 from levercheck.demo.spec import DemoSpec
-from levercheck.demo.stages import Reporter
 from levercheck.errors import IntegrityError, UsageError
 from levercheck.evidence.files import read_json, write_json
 from levercheck.evidence.ledger import note

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,16 +17,17 @@ from levercheck.benchmarks import counterfactual
 from levercheck.benchmarks.counterfactual import WITH_CONTEXT, WITHOUT_CONTEXT, ContextItem
 from levercheck.benchmarks.facts import Fact, load_facts
 from levercheck.benchmarks.prompts import PREFIX, question_prompt
+from levercheck.demo.reporter import Reporter
 from levercheck.demo.spec import DemoSpec
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.splits import folds_by_entity, roles_by_entity, shuffled
 from levercheck.evidence.unit import Row, Unit, batch_names, open_array, read_array
-from levercheck.lm.batches import SharedPrefix, equal_batches
+from levercheck.lm.batches import SharedPrefix, equal_batches, token_batches
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.sample import Sampling, sample_batch
-from levercheck.readouts.attribution import attribution_batch
+from levercheck.readouts.attribution import ATTRIBUTION_TOKENS, attribution_batch
 from levercheck.readouts.cett import cett_batch
 from levercheck.readouts.probe import fit_probe, out_of_fold
 from levercheck.sweep.answers import answer_rows
@@ -36,13 +36,6 @@ from levercheck.sweep.arms import Arm, Cell, cell_runner, plan_cells, random_arm
 BENCHMARKS = (WITH_CONTEXT, WITHOUT_CONTEXT)
 MIN_PER_CLASS = 15
 MIN_ITEMS = 5
-
-
-class Reporter(Protocol):
-    """Where stages say how far they are."""
-
-    def stage(self, title: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
-        """Open a stage of `total` rows; the value yielded is called with every number of rows that got done."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +128,7 @@ def capture(study: Study, items: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.fl
         array.flush()
         return [{"item_id": records[i]["item_id"], "index": i, "tokens": len(sequences[i])} for i in batch]
 
-    batches = equal_batches(sequences, len, 32)
-    study.compute(unit, "capture CETT", batches, len(records), work, array=path)
+    study.compute(unit, "capture CETT", token_batches(sequences), len(records), work, array=path)
     return read_array(path)
 
 
@@ -304,7 +296,7 @@ def attribute(study: Study, items: Sequence[ContextItem]) -> np.ndarray[Any, np.
         array.flush()
         return [{"item_id": items[i].item_id, "index": i, "tokens": len(sequences[i])} for i in batch]
 
-    study.compute(unit, "attribute", equal_batches(sequences, len, 4), len(items), work, array=path)
+    study.compute(unit, "attribute", token_batches(sequences, ATTRIBUTION_TOKENS), len(items), work, array=path)
     return read_array(path)
 
 
@@ -334,7 +326,7 @@ def sweep(study: Study, arms: Sequence[Arm], items: Sequence[ContextItem]) -> No
                 tick(len(items))
                 continue
             with cell_runner(study.lm, cell, items) as runner:
-                batches = batch_names(runner.batches(32))
+                batches = batch_names(runner.batches())
                 unit.run(batches, runner.score, facts={"stage": "sweep doses"}, tick=tick)
 
 

@@ -1,7 +1,9 @@
-"""Batches without padding: every batch holds sequences of one length, so no mask, no position arithmetic, no pad token.
+"""Batches that cannot change results.
 
-That makes a batched result equal to the single-sequence result for any architecture (learned positions, sliding
-windows, attention sinks), up to the rounding of the matrix products.
+Where a cache is decoded from, a batch holds sequences of one length (`equal_batches`): no mask, no position arithmetic,
+no pad token. Where one pass is enough, shorter sequences are filled up on the right (`token_batches`, `right_padded`):
+causal attention never looks to the right, so what stands there is never read. Both are exact for any decoder (learned
+positions, sliding windows, attention sinks), up to the rounding of the matrix products.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import torch
 from levercheck.lm.model import LanguageModel
 
 Item = TypeVar("Item")
+TOKENS_PER_BATCH = 1024
+"""Small enough that padding stays cheap, large enough that reading the weights is shared by many tokens."""
 
 
 def equal_batches(items: Sequence[Item], size: Callable[[Item], Hashable], limit: int) -> list[list[int]]:
@@ -27,6 +31,33 @@ def equal_batches(items: Sequence[Item], size: Callable[[Item], Hashable], limit
     for index, item in enumerate(items):
         groups.setdefault(size(item), []).append(index)
     return [group[i : i + limit] for group in groups.values() for i in range(0, len(group), limit)]
+
+
+def token_batches(sequences: Sequence[Sequence[int]], budget: int = TOKENS_PER_BATCH) -> list[list[int]]:
+    """Indices in batches of similar length whose padded size is at most `budget` tokens (or one sequence)."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i)):
+        if batches and (len(batches[-1]) + 1) * len(sequences[index]) <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def right_padded(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids [sequences, longest] filled up on the right, and each sequence's last position [sequences]."""
+    longest = max(len(s) for s in sequences)
+    rows = [[*s, *[s[-1]] * (longest - len(s))] for s in sequences]
+    last = torch.tensor([len(s) - 1 for s in sequences], device=lm.device)
+    return torch.tensor(rows, device=lm.device), last
+
+
+def last_logits(lm: LanguageModel, sequences: Sequence[Sequence[int]], **options: Any) -> torch.Tensor:
+    """Next-token logits at the end of every sequence, float32 [sequences, vocabulary]; the head sees few positions."""
+    ids, last = right_padded(lm, sequences)
+    kept = torch.unique(last)
+    logits: torch.Tensor = lm.model(input_ids=ids, logits_to_keep=kept, **options).logits
+    return logits[torch.arange(len(last), device=lm.device), torch.searchsorted(kept, last)].float()
 
 
 class SharedPrefix:

@@ -6,21 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from levercheck.lm.batches import SharedPrefix
+from levercheck.lm.batches import SharedPrefix, last_logits
 from levercheck.lm.model import LanguageModel
 
 
 @torch.inference_mode()
 def next_token_logits(lm: LanguageModel, prefix: SharedPrefix, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Next-token logits after each of a batch of equally long prompts, float32 [prompts, vocabulary]."""
-    output = lm.model(
-        input_ids=torch.tensor([list(p) for p in prompts], device=lm.device),
-        past_key_values=prefix.cache(len(prompts)),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    logits: torch.Tensor = output.logits[:, -1].float()
-    return logits
+    """Next-token logits after each prompt, float32 [prompts, vocabulary]."""
+    return last_logits(lm, prompts, past_key_values=prefix.cache(len(prompts)), use_cache=bool(prefix.ids))
 
 
 def choice_scores(

@@ -28,7 +28,10 @@ class MlpSite:
     def write(self) -> torch.Tensor:
         """Write vectors, float [hidden, neurons]; a view of the weights (GPT-2's Conv1D stores the transpose)."""
         weight: torch.Tensor = self.module.get_parameter("weight")
-        return weight if isinstance(self.module, nn.Linear) else weight.transpose(0, 1)
+        if isinstance(self.module, nn.Linear):
+            return weight
+        transposed: torch.Tensor = weight.transpose(0, 1)
+        return transposed
 
     @property
     def neurons(self) -> int:
@@ -37,7 +40,8 @@ class MlpSite:
 
     def write_norms(self) -> torch.Tensor:
         """‖W[:, j]‖₂ per neuron, float32 [neurons]."""
-        return self.write.detach().float().norm(dim=0)
+        norms: torch.Tensor = self.write.detach().float().norm(dim=0)
+        return norms
 
 
 def mlp_sites(decoder: nn.Module) -> tuple[MlpSite, ...]:

@@ -54,7 +54,7 @@ def report_html(audit: Mapping[str, Any]) -> str:
         grid=_grid(view),
         neurons=_neurons(view),
         relative=_relative_doses(view),
-        rho=Quoted.read("null.predicted_vs_measured", view.at("null", "predicted_vs_measured")),
+        rho=view.quote("null.predicted_vs_measured"),
         model=flatten(view.at("study", "model")),
         spec=flatten(view.at("study", "spec")),
     )

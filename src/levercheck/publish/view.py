@@ -166,6 +166,8 @@ class AuditView:
         if name in self.table("estimates") or not name.startswith("instrument."):
             return self.quote(name)
         value = self.at(*name.split("."))
+        if value is None:
+            return compact(None)
         if name == "instrument.noop_largest_difference":
             rows, expected = self.at("instrument", "noop_rows"), self.at("instrument", "noop_expected")
             return f"largest difference {compact(value)} in {bare(rows)} of {bare(expected)} rows"

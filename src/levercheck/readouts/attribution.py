@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 
+from levercheck.lm.batches import last_logits
 from levercheck.lm.model import LanguageModel
+
+ATTRIBUTION_TOKENS = 512
+"""Token budget of a batch: the backward pass keeps every activation."""
 
 
 def attribution_batch(
@@ -17,7 +21,7 @@ def attribution_batch(
 
     Returns float32 [sequences, layers, neurons]. Scaling neuron j by α multiplies z_j at every position, so the
     derivative at α = 1 is Σ_t z_j(t) · ∂/∂z_j(t): the sum over a set of neurons predicts the initial slope of the set's
-    dose-response curve. Sequences are whole (no cached prefix, whose positions count too) and of one length.
+    dose-response curve. Sequences are whole: the positions of a prefix count too.
     """
     inputs: list[torch.Tensor] = []
 
@@ -29,8 +33,7 @@ def attribution_batch(
     handles = [site.module.register_forward_pre_hook(watch) for site in lm.sites]
     try:
         with torch.enable_grad():
-            tokens = torch.tensor([list(s) for s in sequences], device=lm.device)
-            logits = lm.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            logits = last_logits(lm, sequences, use_cache=False)
             picked = logits.gather(1, torch.tensor([list(p) for p in pairs], device=lm.device))
             gradients = torch.autograd.grad((picked[:, 0] - picked[:, 1]).sum(), inputs)
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from levercheck.errors import UsageError
-from levercheck.lm.batches import SharedPrefix
+from levercheck.lm.batches import SharedPrefix, right_padded
 from levercheck.lm.model import LanguageModel
 
 EPSILON = 1e-8
@@ -25,16 +25,14 @@ def cett_batch(
 ) -> torch.Tensor:
     """Mean CETT over each sequence's span of tokens, float32 [sequences, layers, neurons] on the CPU.
 
-    All sequences of a batch have one length; spans are half-open positions inside the sequence. One pass through the
-    trunk: the language-model head is never computed.
+    Spans are half-open positions inside the sequence. One pass through the trunk: the language-model head is never
+    computed.
     """
-    length = len(sequences[0])
     for sequence, (start, stop) in zip(sequences, spans, strict=True):
-        if len(sequence) != length or not 0 <= start < stop <= length:
-            raise UsageError(
-                f"span ({start}, {stop}) of a sequence of {len(sequence)} tokens: expected 0 <= a < b <= {length}"
-            )
-    positions = torch.arange(length, device=lm.device)
+        if not 0 <= start < stop <= len(sequence):
+            raise UsageError(f"span ({start}, {stop}) of {len(sequence)} tokens: expected 0 <= start < stop <= length")
+    ids, _ = right_padded(lm, sequences)
+    positions = torch.arange(ids.shape[1], device=lm.device)
     start_stop = torch.tensor(list(spans), device=lm.device)
     inside = (positions >= start_stop[:, :1]) & (positions < start_stop[:, 1:])
     share = inside.float() / inside.sum(1, keepdim=True)  # [sequences, tokens]
@@ -42,11 +40,7 @@ def cett_batch(
     out = torch.empty(len(sequences), layers, width)
     handles = [_watch(site.layer, site.module, site.write_norms(), share, out) for site in lm.sites]
     try:
-        lm.decoder(
-            input_ids=torch.tensor([list(s) for s in sequences], device=lm.device),
-            past_key_values=prefix.cache(len(sequences)),
-            use_cache=bool(prefix.ids),
-        )
+        lm.decoder(input_ids=ids, past_key_values=prefix.cache(len(sequences)), use_cache=bool(prefix.ids))
     finally:
         for handle in handles:
             handle.remove()

@@ -19,9 +19,7 @@ def finite(values: npt.ArrayLike, name: str, ndim: int) -> Floats:
         raise ValueError(f"{name} has {array.ndim} axes, expected {ndim}")
     bad = int(array.size - np.isfinite(array).sum())
     if bad:
-        raise ValueError(
-            f"{name} has {bad} missing or infinite entries out of {array.size}: drop or bound them first"
-        )
+        raise ValueError(f"{name} has {bad} missing or infinite entries out of {array.size}: drop or bound them first")
     return array
 
 

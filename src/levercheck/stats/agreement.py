@@ -46,9 +46,7 @@ def cohen_kappa(
         chance = (table.sum(axis=2) * table.sum(axis=1)).sum(axis=1) / n**2
         return _chance_corrected(observed, chance)
 
-    return bootstrap_totals(
-        cells, kappa, clusters, level, resamples, seed, "kappa", cluster_unit, "cohen_kappa"
-    )
+    return bootstrap_totals(cells, kappa, clusters, level, resamples, seed, "kappa", cluster_unit, "cohen_kappa")
 
 
 def krippendorff_alpha(
@@ -156,9 +154,7 @@ def _distance(metric: Metric, names: list[object]) -> Callable[[Floats], Floats]
     return ordinal
 
 
-def _ratings(
-    ratings: Sequence[npt.ArrayLike], categories: Sequence[object] | None
-) -> tuple[Ints, list[object]]:
+def _ratings(ratings: Sequence[npt.ArrayLike], categories: Sequence[object] | None) -> tuple[Ints, list[object]]:
     """Codes ``int64 [raters, items]`` (-1 where missing) and the category names in order."""
     rows = [np.asarray(row, dtype=object).tolist() for row in ratings]
     if len(rows) < 2:

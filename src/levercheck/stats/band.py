@@ -110,9 +110,7 @@ def simultaneous_band(
     for column in range(columns):
         if column == base[0]:
             note = "reference dose"
-            points.append(
-                Estimate(0.0 if n else None, None, None, level, unit, n, method, kept, name, note=note)
-            )
+            points.append(Estimate(0.0 if n else None, None, None, level, unit, n, method, kept, name, note=note))
             continue
         place = column - (column > base[0])
         value = None if n == 0 else float(values[place]) * scale

@@ -90,9 +90,7 @@ def rogan_gladen_difference(after: Estimate, before: Estimate, unit: str = "pp")
     n = min(after.n, before.n)
     parts = (after.value, after.low, after.high, before.value, before.low, before.high)
     if any(part is None for part in parts):
-        return Estimate(
-            None, None, None, after.level, unit, n, "rogan_gladen_mover", note=after.note or before.note
-        )
+        return Estimate(None, None, None, after.level, unit, n, "rogan_gladen_mover", note=after.note or before.note)
     a, a_low, a_high, b, b_low, b_high = (float(part) for part in parts if part is not None)
     value = a - b
     low = value - math.hypot(a - a_low, b_high - b)

@@ -37,17 +37,11 @@ def mde_paired_proportion(
     inner = za**2 * units - (units + zb**2) * (za**2 - zb**2)
     if inner < 0:
         return None
-    root = (
-        math.sqrt(discordance)
-        * (za * math.sqrt(units) + math.copysign(math.sqrt(inner), zb))
-        / (units + zb**2)
-    )
+    root = math.sqrt(discordance) * (za * math.sqrt(units) + math.copysign(math.sqrt(inner), zb)) / (units + zb**2)
     return 100.0 * root if root <= discordance else None
 
 
-def items_needed(
-    sd: float, effect: float, alpha: float = 0.05, power: float = 0.8, design_effect: float = 1.0
-) -> int:
+def items_needed(sd: float, effect: float, alpha: float = 0.05, power: float = 0.8, design_effect: float = 1.0) -> int:
     """Fewest items for which :func:`mde` is at most ``effect`` (same unit as ``sd``)."""
     if not 0 < effect < math.inf:
         raise ValueError(f"effect is {effect}: it must be positive")

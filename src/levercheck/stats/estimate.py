@@ -42,9 +42,7 @@ class Estimate:
             if number is not None:
                 number = float(number)
                 if not math.isfinite(number):
-                    raise ValueError(
-                        f"{name} is {number}: an estimate that does not exist is None, not {number}"
-                    )
+                    raise ValueError(f"{name} is {number}: an estimate that does not exist is None, not {number}")
                 object.__setattr__(self, name, number + 0.0)
         if (self.low is None) != (self.high is None):
             raise ValueError("an interval needs both ends, or neither")
@@ -101,8 +99,9 @@ class Estimate:
     def __str__(self) -> str:
         counts = f"n={self.n}"
         if self.clusters is not None:
-            ending = "" if self.clusters == 1 else "s"
-            counts += f", {self.clusters} {self.cluster_unit or 'cluster'}{ending}"
+            noun = self.cluster_unit or "cluster"
+            several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+            counts += f", {self.clusters} {noun if self.clusters == 1 else several}"
         if self.value is None:
             reason = f": {self.note}" if self.note else ""
             return f"not estimable{reason} ({counts})"

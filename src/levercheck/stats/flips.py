@@ -103,9 +103,7 @@ class FlipMatrix:
         return self.outcomes.index(outcome)
 
 
-def flip_matrix(
-    before: npt.ArrayLike, after: npt.ArrayLike, outcomes: Sequence[str] | None = None
-) -> FlipMatrix:
+def flip_matrix(before: npt.ArrayLike, after: npt.ArrayLike, outcomes: Sequence[str] | None = None) -> FlipMatrix:
     """Count outcome labels before against after, ``str [items]`` each.
 
     ``outcomes`` fixes the order of rows and columns (default: sorted labels); a label outside it, a missing

@@ -61,16 +61,12 @@ def labels_to_flip(after: npt.ArrayLike, before: npt.ArrayLike, level: float = 0
 
     reverses = many - few + 1
     if not holds(0, 0):
-        return Fragility(
-            kind, 0, n, reverses if reverses <= many + room else None, "not established to begin with"
-        )
+        return Fragility(kind, 0, n, reverses if reverses <= many + room else None, "not established to begin with")
     count = _fewest(many + room, lambda k: any(not holds(k - t, t) for t in _splits(k, many, room)))
     return Fragility(kind, count, n, reverses if reverses <= many + room else None)
 
 
-def items_to_drop(
-    values: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
-) -> Fragility:
+def items_to_drop(values: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Fragility:
     """Fewest items (or whole clusters) whose removal makes the mean of ``float64 [items]`` lose its sign
     claim.
 

@@ -111,9 +111,7 @@ def paired_difference(
     shrink = effective / n
     gained, lost = float((change > 0).sum()) * shrink, float((change < 0).sum()) * shrink
     low, high = tango_bounds(gained, lost, effective, level)
-    return Estimate(
-        scale * fit.value, scale * low, scale * high, level, unit, n, method, fit.clusters, name, note=note
-    )
+    return Estimate(scale * fit.value, scale * low, scale * high, level, unit, n, method, fit.clusters, name, note=note)
 
 
 def tango_bounds(gained: float, lost: float, n: float, level: float) -> tuple[float, float]:

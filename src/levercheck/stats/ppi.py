@@ -67,9 +67,7 @@ def ppi_mean(
     units = len(np.unique(label[known]))
     note = f"{labelled} gold labels, lambda {weight:.2f}"
     if units < 2:
-        return Estimate(
-            value * scale, None, None, level, unit, n, method, kept, name, note=f"{note}; too few"
-        )
+        return Estimate(value * scale, None, None, level, unit, n, method, kept, name, note=f"{note}; too few")
     variance = units / (units - 1) * float(sums @ sums)
     if variance <= (1e-13 * max(1.0, abs(value))) ** 2 or float(np.ptp(rectifier)) == 0.0:
         note += "; the rectifier does not vary among the gold labels"

@@ -64,10 +64,7 @@ def bootstrap_means(
     label, units = codes(clusters, n)
     totals = np.bincount(label, weights=values, minlength=units)
     sizes = np.bincount(label, minlength=units).astype(np.float64)
-    parts = [
-        totals[picked].sum(axis=1) / sizes[picked].sum(axis=1)
-        for picked in draws(units, resamples, seed, stream)
-    ]
+    parts = [totals[picked].sum(axis=1) / sizes[picked].sum(axis=1) for picked in draws(units, resamples, seed, stream)]
     return np.concatenate(parts)
 
 
@@ -119,9 +116,7 @@ def bootstrap(
         raise ValueError("the mean needs values with one axis")
     value = float(np.mean(table)) if statistic is None else float(statistic(table))
     if not math.isfinite(value):
-        return Estimate(
-            None, None, None, level, unit, n, method, kept, name, note="the statistic is undefined"
-        )
+        return Estimate(None, None, None, level, unit, n, method, kept, name, note="the statistic is undefined")
 
     def report(low: float | None, high: float | None, note: str | None) -> Estimate:
         if low is None or high is None:
@@ -139,9 +134,7 @@ def bootstrap(
     else:
         members = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
         rows = (row for picked in draws(count, resamples, seed, stream) for row in picked)
-        samples = np.array(
-            [statistic(table[np.concatenate([members[u] for u in row])]) for row in rows], float
-        )
+        samples = np.array([statistic(table[np.concatenate([members[u] for u in row])]) for row in rows], float)
     good = samples[np.isfinite(samples)]
     note = f"{resamples - len(good)} undefined resamples dropped" if len(good) < resamples else None
     if len(good) < resamples / 2 or float(np.ptp(good)) <= 1e-13 * abs(value):
@@ -193,9 +186,7 @@ def bootstrap_totals(
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(contributions.sum(axis=0)[None])[0]) if n else math.nan
         if not math.isfinite(value):
-            return Estimate(
-                None, None, None, level, unit, n, method, kept, name, note="undefined for these items"
-            )
+            return Estimate(None, None, None, level, unit, n, method, kept, name, note="undefined for these items")
         if count < 2:
             return Estimate(value, None, None, level, unit, n, method, kept, name, note="one unit only")
         sums = np.zeros((count, contributions.shape[1]))

@@ -130,9 +130,7 @@ def _pair_auroc(
     return report(area, *percentile_bounds(drawn, level), "bootstrap_percentile", note)
 
 
-def _blocks(
-    positive: Floats, negative: Floats, comparable: Comparable
-) -> Iterator[tuple[slice, Bools, Floats]]:
+def _blocks(positive: Floats, negative: Floats, comparable: Comparable) -> Iterator[tuple[slice, Bools, Floats]]:
     """Row blocks of the pair table: which positives, the comparable pairs, and 1, 1/2 or 0 where comparable.
 
     Tables are ``[some positives, negatives]`` and bounded in size, so memory does not grow with the square

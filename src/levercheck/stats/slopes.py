@@ -170,9 +170,7 @@ def _mean_slope(
         low, high = percentile_bounds(draws * scale, level)
         group = unit_of_clusters(raw.clusters, cluster_unit)
         label = f"{prefix}bootstrap_percentile"
-        return Estimate(
-            raw.value * scale, low, high, level, unit, raw.n, label, raw.clusters, group, seed, resamples
-        )
+        return Estimate(raw.value * scale, low, high, level, unit, raw.n, label, raw.clusters, group, seed, resamples)
     if method != "adjusted" or bound is None or raw.df is None:
         plain = "bootstrap_percentile" if method == "bootstrap" else "t"
         return t_estimate(raw, level, unit, f"{prefix}{plain}", scale, cluster_unit)

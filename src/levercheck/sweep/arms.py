@@ -13,7 +13,7 @@ from levercheck.benchmarks.counterfactual import RULER, WITH_CONTEXT, ContextIte
 from levercheck.benchmarks.prompts import PREFIX
 from levercheck.interventions.controls import layer_matched
 from levercheck.interventions.operators import Receipt, scale_neurons
-from levercheck.lm.batches import SharedPrefix, equal_batches
+from levercheck.lm.batches import SharedPrefix, token_batches
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.score import choice_scores
 
@@ -95,9 +95,9 @@ class CellRunner:
         if receipt is not None:
             receipt.discard()
 
-    def batches(self, limit: int) -> list[list[int]]:
-        """Item indices in batches of equal prompt length."""
-        return equal_batches(self.prompts, len, limit)
+    def batches(self) -> list[list[int]]:
+        """Item indices in batches of similar prompt length."""
+        return token_batches(self.prompts)
 
     def score(self, batch: Sequence[int]) -> list[dict[str, object]]:
         """SWEEP rows of one batch. A hook that did not fire is an error, raised by the receipt."""

@@ -20,6 +20,6 @@ def run_sweep(
     rows: list[dict[str, Any]] = []
     for cell in plan_cells(arms, doses, (WITH_CONTEXT, WITHOUT_CONTEXT)):
         with cell_runner(lm, cell, items) as runner:
-            for batch in runner.batches(32):
+            for batch in runner.batches():
                 rows += runner.score(batch)
     return pl.DataFrame(rows, schema=schema.SWEEP, orient="row")
