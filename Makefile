@@ -16,7 +16,7 @@ demo: .venv/demo.stamp
 	$(BIN)/levercheck demo --out $(OUT)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check src tests tools

@@ -69,7 +69,6 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.xdist_group("study")
 def test_interruption_keeps_what_is_done(smollm, tmp_path, stop):
     out = tmp_path / "run"
     process = subprocess.Popen([*PROGRAM, "demo", "--quick", "--out", str(out)], stderr=subprocess.PIPE, text=True)

@@ -27,7 +27,6 @@ from levercheck.evidence.canonical import file_digest
 from levercheck.evidence.files import read_json, write_json
 from levercheck.evidence.rows import content_digest
 
-pytestmark = pytest.mark.xdist_group("study")
 HERE = Path(__file__).resolve()
 
 

@@ -21,7 +21,7 @@ def problem(items=120, features=600, seed=0):
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_scikit_learn(seed):
     linear = pytest.importorskip("sklearn.linear_model")
-    x, y = problem(seed=seed)
+    x, y = problem(items=80, features=120, seed=seed)
     for fit in fit_path(x, y, CS):
         oracle = linear.LogisticRegression(l1_ratio=1, C=fit.c, solver="saga", tol=1e-9, max_iter=100_000).fit(x, y)
         ours, theirs = (

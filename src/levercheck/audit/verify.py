@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from levercheck.audit.cells import cell_results
 from levercheck.audit.derive import derive
 from levercheck.audit.tables import STUDY
 from levercheck.errors import IntegrityError, LevercheckError, UsageError
@@ -16,7 +17,7 @@ from levercheck.evidence.canonical import digest
 from levercheck.evidence.files import read_json
 from levercheck.evidence.provenance import SIDECAR
 from levercheck.evidence.rows import content_digest, read_part
-from levercheck.evidence.unit import check_outputs, read_array
+from levercheck.evidence.unit import RESULTS, check_outputs, read_array
 
 AUDIT = "audit.json"
 TOLERANCE = 1e-9
@@ -54,6 +55,9 @@ def _digests(root: Path) -> list[str]:
             check_outputs(root, sidecar)
             if "rows_sha256" in sidecar and content_digest(read_part(path.parent)) != sidecar["rows_sha256"]:
                 problems.append(f"{sidecar['unit']}: the rows' content is not what its sidecar recorded")
+            if (path.parent / RESULTS).is_file():
+                stored, fresh = read_json(path.parent / RESULTS), cell_results(read_part(path.parent))
+                problems += [f"{sidecar['unit']}/{RESULTS}: {line}" for line in differences(stored, fresh)]
         except IntegrityError as error:
             problems.append(str(error))
         except (KeyError, TypeError) as error:

@@ -31,6 +31,7 @@ app = cyclopts.App(
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
+    suppress_keyboard_interrupt=False,  # ours says that finished work is kept
 )
 app.command(demo.demo)
 app.command(verify.verify)

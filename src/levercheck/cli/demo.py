@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from levercheck.cli.console import STANDING_STYLE, Stages, output, seconds
+from levercheck.demo import spec as specs
 from levercheck.demo.run import run_demo
-from levercheck.demo.spec import full, quick
 from levercheck.stats import Estimate
 
 DEFAULT_MODEL = "embedded:smollm2-135m"
@@ -37,7 +37,7 @@ def demo(
     Example: levercheck demo --quick --out runs/first-look
     """
     started = time.monotonic()
-    spec = (_quick if quick else full)(model, seed)
+    spec = (specs.quick if quick else specs.full)(model, seed)
     root = out or Path("runs") / _name(quick, seed, model)
     stages = Stages()
     audit = run_demo(spec, root, stages, stages.notify)
@@ -48,9 +48,6 @@ def demo(
         return 0
     _print(audit, root, took)
     return 0
-
-
-_quick = quick
 
 
 def _name(small: bool, seed: int, model: str) -> str:

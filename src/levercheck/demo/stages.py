@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from levercheck.audit.cells import cell_results
 from levercheck.audit.choice import choose_c, fold_aurocs
 from levercheck.audit.labels import consistency
 from levercheck.benchmarks import counterfactual
@@ -118,12 +119,11 @@ def capture(study: Study, items: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.fl
     sequences = [[*prompt, *r["tokens"]] for prompt, r in zip(prompts, records, strict=True)]
     unit = study.unit("capture", schema.CAPTURED, ["index"], [[r["item_id"], r["tokens"]] for r in records])
     path = study.root / "capture" / "cett.npy"
-    array = None if unit.complete else open_array(path, (len(records), *lm.shape))
     prefix = SharedPrefix(lm, lm.start_ids + lm.encode(PREFIX))
 
     def work(batch: list[int]) -> list[Row]:
         spans = [(len(prompts[i]), len(sequences[i])) for i in batch]
-        assert array is not None
+        array = open_array(path, (len(records), *lm.shape))
         array[batch] = cett_batch(lm, prefix, [sequences[i] for i in batch], spans).numpy()
         array.flush()
         return [{"item_id": records[i]["item_id"], "index": i, "tokens": len(sequences[i])} for i in batch]
@@ -287,11 +287,10 @@ def attribute(study: Study, items: Sequence[ContextItem]) -> np.ndarray[Any, np.
     sequences = [start + lm.encode(item.prompt(WITH_CONTEXT)) for item in items]
     unit = study.unit("attribution", schema.CAPTURED, ["index"], [item.item_id for item in items])
     path = study.root / "attribution" / "effects.npy"
-    array = None if unit.complete else open_array(path, (len(items), *lm.shape))
 
     def work(batch: list[int]) -> list[Row]:
         pairs = [(items[i].asserted_token, items[i].true_token) for i in batch]
-        assert array is not None
+        array = open_array(path, (len(items), *lm.shape))
         array[batch] = attribution_batch(lm, [sequences[i] for i in batch], pairs).numpy()
         array.flush()
         return [{"item_id": items[i].item_id, "index": i, "tokens": len(sequences[i])} for i in batch]
@@ -327,7 +326,7 @@ def sweep(study: Study, arms: Sequence[Arm], items: Sequence[ContextItem]) -> No
                 continue
             with cell_runner(study.lm, cell, items) as runner:
                 batches = batch_names(runner.batches())
-                unit.run(batches, runner.score, facts={"stage": "sweep doses"}, tick=tick)
+                unit.run(batches, runner.score, facts={"stage": "sweep doses"}, tick=tick, summarise=cell_results)
 
 
 def cell_unit(study: Study, cell: Cell, ids: Sequence[str]) -> Unit:

@@ -12,10 +12,11 @@ import polars as pl
 
 from levercheck.errors import IntegrityError
 from levercheck.evidence.canonical import file_digest
-from levercheck.evidence.files import sync_folder
+from levercheck.evidence.files import sync_folder, write_json
 from levercheck.evidence.provenance import now, read_sidecar, write_sidecar
 from levercheck.evidence.rows import RowStore, Schema, content_digest, read_part
 
+RESULTS = "results.json"
 Batch = TypeVar("Batch")
 Row = dict[str, Any]
 
@@ -47,11 +48,12 @@ class Unit:
         facts: dict[str, Any],
         tick: Callable[[int], None] = lambda rows: None,
         array: Path | None = None,
+        summarise: Callable[[pl.DataFrame], dict[str, Any]] | None = None,
     ) -> None:
         """Compute the batches that are not yet acknowledged, then compact and write the sidecar.
 
         `compute` returns the rows of one batch (an array it fills must be flushed by then). `tick` hears how many rows
-        became known. `array` is one more output file of the unit.
+        became known. `array` is one more output file of the unit; `summarise` makes its `results.json` from the rows.
         """
         started, clock = now(), time.monotonic()
         store = RowStore(self.folder, self.key, self.schema)
@@ -68,8 +70,12 @@ class Unit:
         finally:
             store.close()
         outputs = [part] if array is None else [part, array]
+        rows_done = self.rows()
+        if summarise is not None:
+            write_json(self.folder / RESULTS, summarise(rows_done))
+            outputs.append(self.folder / RESULTS)
         timing = {"started": started, "ended": now(), "seconds": round(time.monotonic() - clock, 3)}
-        body = {"unit": self.name, "key": self.key, **facts, **timing, "rows_sha256": content_digest(self.rows())}
+        body = {"unit": self.name, "key": self.key, **facts, **timing, "rows_sha256": content_digest(rows_done)}
         write_sidecar(self.folder, self.root, body, outputs, "complete")
 
     def rows(self) -> pl.DataFrame:
@@ -83,9 +89,11 @@ def check_outputs(root: Path, sidecar: dict[str, Any]) -> None:
         path = root / output["path"]
         found = file_digest(path) if path.is_file() else "nothing"
         if found != output["sha256"]:
+            remedy = (
+                "" if sidecar["unit"] == "study" else f", or delete the folder '{sidecar['unit']}' to compute it again"
+            )
             raise IntegrityError(
-                f"{output['path']} has sha256 {found[:12]}, expected {output['sha256'][:12]}: restore the file, or "
-                f"delete the folder {path.relative_to(root).parts[0]} to compute it again"
+                f"{output['path']} has sha256 {found[:12]}, expected {output['sha256'][:12]}: restore the file{remedy}"
             )
 
 

@@ -36,6 +36,9 @@ def cached(name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{name}.lock"):
         if not target.exists():
+            for leftover in root.glob(f".{name}.*"):  # of a process that was killed while building
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=root))
             try:
                 facts = build(staging)

@@ -102,9 +102,11 @@ def load_model(
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     kernel = use_fast_kernels(model)
     config = model.config.get_text_config()
+    revision = getattr(model.config, "_commit_hash", None)
     identity = {
         "name": name,
         **source,
+        **({"revision": revision} if revision else {}),
         "architecture": type(model).__name__,
         "layers": int(config.num_hidden_layers),
         "hidden": int(config.hidden_size),
@@ -202,24 +204,44 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 def _load(path: str, name: str, dtype: torch.dtype) -> tuple[Any, Any]:
     is_local = Path(path).is_dir()
-    options: dict[str, Any] = {"local_files_only": True} if is_local else {}
+    options = {"local_files_only": True} if is_local else _hub_options(name)
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
-            model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, **options
+            )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _explain(error, name, is_local) from None
     model.eval().requires_grad_(False)
     return model, tokenizer
 
 
+def _hub_options(name: str) -> dict[str, Any]:
+    """The immutable revision to load, or the local cache alone when the hub cannot be reached: one try, no retries."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return {"revision": huggingface_hub.HfApi().model_info(name, timeout=10).sha}
+    except HFValidationError as error:
+        raise UsageError(f"'{name}' is no Hugging Face id ({_first_line(error)}): expected owner/name") from None
+    except HfHubHTTPError as error:
+        raise MissingError(
+            f"the hub refuses model '{name}' ({_first_line(error)}): check the id, accept its licence there and log in "
+            "with 'hf auth login', or use embedded:smollm2-135m"
+        ) from None
+    except Exception:  # which one depends on the hub client's HTTP library: all mean that there was no answer
+        return {"local_files_only": True}
+
+
 def _explain(error: Exception, name: str, is_local: bool) -> LevercheckError:
     if is_local:
         return UsageError(f"'{name}' cannot be loaded as a causal language model: {_first_line(error)}")
-    offline = "HF_HUB_OFFLINE is set; " if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+    reason = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else _first_line(error)
     return MissingError(
-        f"model '{name}' is not cached and could not be fetched ({offline}{_first_line(error)}): check the id and your "
-        f"access, run 'hf download {name}' where there is a network, or use embedded:smollm2-135m"
+        f"model '{name}' is not cached and could not be fetched ({reason}): check the id and the network, run "
+        f"'hf download {name}' where there is one, or use embedded:smollm2-135m"
     )
 
 

@@ -15,9 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from levercheck.errors import LevercheckError
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-KKT_TOLERANCE = 1e-5  # relative to λ, well under the promised 1e-4
+KKT_LIMIT = 1e-4  # relative to λ; no solution worse than this is returned
+KKT_TOLERANCE = KKT_LIMIT / 10
+
+
+class NotConvergedError(LevercheckError):
+    """The solver stopped before the optimum; scale the features or ask for a smaller C."""
+
+    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,10 @@ def fit_path(x: Array, y: Array, cs: Sequence[float]) -> list[Fit]:
                 break
             working = _strongest(violators, gradient, weights)
         previous = lam
-        fits.append(Fit(c, weights.copy(), intercept, kkt_residual(x, y, c, weights, intercept)))
+        residual = kkt_residual(x, y, c, weights, intercept)
+        if residual > KKT_LIMIT:
+            raise NotConvergedError(f"C = {c:g} has a KKT residual of {residual:.1e}, expected at most {KKT_LIMIT:g}")
+        fits.append(Fit(c, weights.copy(), intercept, residual))
     return fits
 
 
