@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from levercheck.audit.choice import choose_c, fold_aurocs
-from levercheck.audit.derive import audit_rows, verdict
+from levercheck.audit.derive import audit_rows
 from levercheck.audit.gates import GATES, Gate, compare, judge
 from levercheck.audit.labels import consistency
+from levercheck.audit.verdict import verdict
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
 from levercheck.stats import Estimate

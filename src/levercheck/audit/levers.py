@@ -76,7 +76,10 @@ def arm_estimates(arm: ArmRows, tables: RunTables) -> dict[str, Estimate]:
         change = (arm.correct[:, column], arm.correct[:, noop])
         found[f"{arm.label}.bare_change.{at}"] = paired_difference(*change, **common)
         found[f"{arm.label}.bare_change.{at}.90"] = paired_difference(*change, **{**common, "level": ONE_SIDED})
-        found[f"{arm.label}.relative_dose.{at}"] = mean(arm.relative_dose[:, column], unit="‖Δ‖/‖h‖", **common)
+        measured = np.isfinite(arm.relative_dose[:, column])  # rows without a receipt fail their own criterion
+        found[f"{arm.label}.relative_dose.{at}"] = mean(
+            arm.relative_dose[measured, column], unit="‖Δ‖/‖h‖", **{**common, "clusters": entity[measured]}
+        )
     return found
 
 

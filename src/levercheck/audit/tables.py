@@ -20,6 +20,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 STUDY = "study.json"
 TARGET, POSITIVE, RANDOM = "h_neurons", "gradient", "random"
 BASELINE, NOOP = "baseline", "noop"
+SWEEP_KEY = ("benchmark", "condition", "control_seed", "alpha", "item_id")
 UNITS = ("answers", "capture", "probe", "readout", "items", "attribution", "sets")
 
 
@@ -124,8 +125,7 @@ def read_tables(root: Path) -> RunTables:
     cells = sorted(p for p in (root / "cells").glob("*") if p.is_dir())
     if not cells:
         raise IntegrityError(f"'{root.name}' has no cells: the sweep has not run; repeat the command to continue it")
-    keys = ["benchmark", "condition", "control_seed", "alpha", "item_id"]
-    sweep = pl.concat([read_part(cell) for cell in cells]).sort(keys)
+    sweep = pl.concat([read_part(cell) for cell in cells]).sort(SWEEP_KEY)
     effects = read_array(root / "attribution" / "effects.npy")
     if len(effects) != len(frames["attribution"]):
         raise IntegrityError(f"effects.npy has {len(effects)} items, its rows {len(frames['attribution'])}: restore it")
