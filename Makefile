@@ -36,8 +36,8 @@ lint: .venv/test.stamp
 	$(INSTALL) -e '.[lm,report]'
 	@touch $@
 
-.venv/test.stamp: .venv/demo.stamp pyproject.toml
-	$(INSTALL) -e '.[lm,report,test,lint]'
+.venv/test.stamp: .venv/demo.stamp pyproject.toml tools/requirements-facts.txt
+	$(INSTALL) -e '.[lm,report,test,lint]' -r tools/requirements-facts.txt
 	@touch $@
 
 clean:

@@ -35,6 +35,7 @@ def test_version():
         (["dmeo"], 2, "demo"),
         (["demo", "--sed", "1"], 2, "--sed"),
         (["demo", "--seed", "one"], 2, "one"),
+        (["demo", "--seed", "-1"], 2, "-1"),
         (["verify"], 2, "DIRECTORY"),
         (["verify", "does-not-exist"], 2, "expected the output directory"),
         (["demo", "--model", "embedded:smolm", "--out", "OUT"], 2, "did you mean 'smollm2-135m'"),

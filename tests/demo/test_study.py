@@ -158,6 +158,13 @@ def tamper_report(root):
     (root / "report.html").write_text((root / "report.html").read_text().replace("supported", "Supported", 1))
 
 
+def point_outside(root):
+    (root.parent / "elsewhere").write_text("x")
+    sidecar = read_json(root / "items" / "provenance.json")
+    sidecar["outputs"][0].update(path="../elsewhere", sha256=file_digest(root.parent / "elsewhere"))
+    write_json(root / "items" / "provenance.json", sidecar)
+
+
 def lose_a_cell(root):
     shutil.rmtree(next((root / "cells").iterdir()))
 
@@ -174,7 +181,7 @@ def cut_a_part(root):
 @pytest.mark.parametrize(
     "tamper",
     [tamper_audit, tamper_standing, tamper_margin, tamper_row, tamper_row_and_sidecar, tamper_scores_and_sidecar,
-     tamper_array, tamper_report, lose_a_cell, lose_a_sidecar, cut_a_part],
+     tamper_array, tamper_report, point_outside, lose_a_cell, lose_a_sidecar, cut_a_part],
     ids=lambda f: f.__name__,
 )  # fmt: skip
 def test_verify_finds_every_kind_of_tampering(copy, tamper):

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.markup import escape
 from rich.table import Table
 
-from levercheck.cli.console import STANDING_STYLE, Stages, output, seconds
+from levercheck.cli.console import STANDING_STYLE, Stages, clean, output, seconds
 from levercheck.demo import spec as specs
 from levercheck.demo.run import run_demo
 from levercheck.stats import Estimate
@@ -24,7 +26,10 @@ def demo(
         Path | None, Parameter(help="Output directory; default runs/demo, named after other settings.")
     ] = None,
     quick: Annotated[bool, Parameter(negative="", help="A smaller study: a first look in under two minutes.")] = False,
-    seed: Annotated[int, Parameter(help="Seed of every draw: questions, roles, samples, controls.")] = 0,
+    seed: Annotated[
+        int,
+        Parameter(help="Seed of every draw: questions, roles, samples, controls.", validator=Number(gte=0, lt=2**32)),
+    ] = 0,
     model: Annotated[
         str, Parameter(help="embedded:NAME, gguf:PATH, a directory, or a Hugging Face id.")
     ] = DEFAULT_MODEL,
@@ -79,7 +84,7 @@ def _print(audit: dict[str, Any], root: Path, took: float) -> None:
     for arm in audit["arms"]:
         label = arm["label"]
         slopes = (_interval(estimates[f"{label}.slope"]), _interval(estimates[f"{label}.bare_slope"]))
-        moved.add_row(label, str(arm["neurons"]), *slopes)
+        moved.add_row(escape(label), str(arm["neurons"]), *slopes)
     output.print()
     output.print(moved)
     gates = Table(title="Gates", title_justify="left", show_edge=False)
@@ -87,10 +92,10 @@ def _print(audit: dict[str, Any], root: Path, took: float) -> None:
         gates.add_column(column)
     for gate in audit["gates"]:
         style = STANDING_STYLE[gate["standing"]]
-        gates.add_row(gate["name"], f"[{style}]{gate['standing'].replace('_', ' ')}[/]", gate["reason"])
+        gates.add_row(gate["name"], f"[{style}]{gate['standing'].replace('_', ' ')}[/]", escape(clean(gate["reason"])))
     output.print()
     output.print(gates)
-    output.print(f"\n[bold]{audit['verdict']['sentence']}[/]\n")
+    output.print(f"\n[bold]{escape(clean(audit['verdict']['sentence']))}[/]\n")
     output.print(f"report  {root / 'report.html'}", soft_wrap=True)
     output.print(f"check   levercheck verify {root}", soft_wrap=True)
     output.print(f"time    {seconds(took)}")

@@ -87,6 +87,10 @@ def check_outputs(root: Path, sidecar: dict[str, Any]) -> None:
     """Compare the files a sidecar lists with their digests; a difference is an IntegrityError naming the file."""
     for output in sidecar["outputs"]:
         path = root / output["path"]
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise IntegrityError(
+                f"{sidecar['unit']} lists '{output['path']}', which is outside the run: restore its sidecar"
+            )
         found = file_digest(path) if path.is_file() else "nothing"
         if found != output["sha256"]:
             remedy = (
