@@ -19,8 +19,8 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/test.stamp
-	$(BIN)/ruff check src tests tools
-	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check src tests tools benchmarks
+	$(BIN)/ruff format --check src tests tools benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -13,7 +13,7 @@ import cyclopts
 from cyclopts.exceptions import CycloptsError
 
 from levercheck import __version__
-from levercheck.cli import demo, verify
+from levercheck.cli import demo, importing, inventory, reanalyze, verify
 from levercheck.cli.console import clean, errors
 from levercheck.errors import LevercheckError
 
@@ -35,6 +35,10 @@ app = cyclopts.App(
 )
 app.command(demo.demo)
 app.command(verify.verify)
+app.command(reanalyze.reanalyze)
+app.command(reanalyze.compare)
+app.command(importing.import_, name="import")
+app.command(inventory.inventory)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -55,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "out of memory" not in str(error).lower():
+            raise
+        code = _fail("out of memory: close other programs or use a smaller model; the same command continues", 4)
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         code = _fail(

@@ -10,21 +10,35 @@ from cyclopts import Parameter
 
 from levercheck.audit.verify import verify as find_differences
 from levercheck.cli.console import clean, output
+from levercheck.errors import UsageError
+from levercheck.reanalysis.run import is_reanalysis
+from levercheck.reanalysis.run import verify as find_changes
 
 
 def verify(
     directory: Path,
     /,
     *,
+    rows: Annotated[Path | None, Parameter(help="Directory of the tables, to check the output of reanalyze.")] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on stdout.")] = False,
 ) -> int:
     """Recompute every digest and every number of DIRECTORY/audit.json from its rows. Needs no torch, no model.
+
+    The output of `levercheck reanalyze` is made again from its analysis and the tables in --rows.
 
     Exit code 0 when everything agrees, 1 with a list when anything differs.
 
     Example: levercheck verify runs/demo
     """
-    problems = find_differences(directory)
+    numbers = "audit.json"
+    if is_reanalysis(directory):
+        if rows is None:
+            raise UsageError(f"'{directory}' holds a reanalysis: give the directory of its tables with --rows")
+        problems, numbers = find_changes(directory, rows), "results.json"
+    elif rows is not None:
+        raise UsageError(f"'{directory}' holds no reanalysis: --rows is for the output of levercheck reanalyze")
+    else:
+        problems = find_differences(directory)
     if json_:
         print(json.dumps({"directory": str(directory), "agrees": not problems, "differences": problems}))
     elif problems:
@@ -32,5 +46,5 @@ def verify(
             output.print(f"differs  {clean(problem)}", markup=False, soft_wrap=True)
         output.print(f"{len(problems)} differences", style="bold red")
     else:
-        output.print("every digest and every number of audit.json follows from the rows", style="bold green")
+        output.print(f"every digest and every number of {numbers} follows from the rows", style="bold green")
     return 1 if problems else 0

@@ -27,6 +27,7 @@ from levercheck.stats.proportions import items_to_exclude, proportion, zero_even
 from levercheck.stats.resampling import bootstrap, bootstrap_means, bootstrap_totals, percentile_bounds
 from levercheck.stats.roc import auroc, auroc_difference
 from levercheck.stats.roc_pairs import matched_auroc, within_auroc
+from levercheck.stats.shape import Shape, dose_shape
 from levercheck.stats.slopes import item_slopes, largest_slope, slope, slope_difference
 from levercheck.stats.specificity import TwoLevel, attainable_p, monte_carlo_p, sets_needed, two_level
 from levercheck.stats.subsets import stratified_subset_sums
@@ -44,6 +45,7 @@ __all__ = [
     "JudgeErrors",
     "MaxStatistic",
     "McNemar",
+    "Shape",
     "SignFlip",
     "TwoLevel",
     "attainable_p",
@@ -57,6 +59,7 @@ __all__ = [
     "brier",
     "clustering",
     "cohen_kappa",
+    "dose_shape",
     "equivalent",
     "expected_calibration_error",
     "flip_matrix",
