@@ -1,4 +1,4 @@
-"""The demo's path as plain functions in memory, for notebooks: no directories, no resume, the same arithmetic.
+"""The demo's path as plain functions in memory, for notebooks: no directories, no resume, the same batches and rows.
 
 Rows are polars frames with the columns of `levercheck.evidence.schema`; items are embedded facts by id.
 """
@@ -64,7 +64,7 @@ def counterfactual_items(lm: LanguageModel, labels: pl.DataFrame, *, seed: int =
     facts = {fact.id: fact for fact in load_facts()}
     known = [facts[i] for i in labels.filter(pl.col("label") == "right")["item_id"]]
     pool = load_facts(sorted({fact.category for fact in known}))
-    return build_items(known, pool, lambda text: lm.encode(f" {text}")[0], seed)[0]
+    return build_items(known, pool, lm.answer_token, seed)[0]
 
 
 def attribution(lm: LanguageModel, items: Sequence[ContextItem]) -> Features:

@@ -9,6 +9,7 @@ from levercheck.audit.choice import choose_c, fold_aurocs
 from levercheck.audit.derive import audit_rows
 from levercheck.audit.gates import GATES, Gate, compare, judge
 from levercheck.audit.labels import consistency
+from levercheck.audit.spec import Margins
 from levercheck.audit.verdict import verdict
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
@@ -89,7 +90,7 @@ def test_every_pair_of_standings_has_a_sentence():
     for localization in words:
         for control in words:
             standings = dict(zip(GATES, ("supported", localization, control, "inconclusive"), strict=True))
-            text = verdict([Gate(n, "c", s, "r", ()) for n, s in standings.items()])["sentence"]
+            text = verdict([Gate(n, "c", s, "r", ()) for n, s in standings.items()], {}, Margins())["sentence"]
             assert text.startswith("The H-neurons are ")
             if localization != "supported" or control != "supported":
                 assert "are a lever:" not in text

@@ -14,14 +14,16 @@ DOSES = (0.0, 1.0, 2.0, 3.0)
 ITEMS, ENTITIES = 240, 120
 
 
-def planted(h=0.0, positive=0.25, sets=(0.0, 0.01, -0.01, 0.0, 0.02, -0.02), harm=0.0, context=True, noop=0.0, seed=0):
+def planted(
+    h=0.0, positive=0.25, sets=(0.0, 0.01, -0.01, 0.0, 0.02, -0.02), harm=0.0, context=True, noop=0.0, fade=0.0, seed=0
+):
     """SWEEP rows: each arm's compliance probability changes by its slope per unit dose around 0.4 at the no-op dose."""
     rng = np.random.default_rng(seed)
     luck = rng.random(ITEMS)
     bare_luck = rng.random(ITEMS)
     rows = []
 
-    def cell(condition, control_seed, alpha, slope, loss):
+    def cell(condition, control_seed, alpha, slope, loss, fade=0.0):
         chance = np.clip(0.4 + slope * (alpha - 1), 0.01, 0.99)
         for benchmark in ("counterfactual-context", "bare-facts"):
             for i in range(ITEMS):
@@ -33,7 +35,8 @@ def planted(h=0.0, positive=0.25, sets=(0.0, 0.01, -0.01, 0.0, 0.02, -0.02), har
                     {
                         "benchmark": benchmark, "condition": condition, "control_seed": control_seed, "alpha": alpha,
                         "split": "confirm", "item_id": f"i{i:03d}", "cluster_id": f"e:{i % ENTITIES}", "ruler": "r/v1",
-                        "positive": bool(hit), "value": float(value), "mass": 0.7,
+                        "positive": bool(hit), "value": float(value),
+                        "mass": 0.7 - fade * abs(alpha - 1) + 0.002 * rng.standard_normal(),
                         "relative_dose": None if condition == "baseline" else 0.1,
                     }
                 )  # fmt: skip
@@ -41,7 +44,7 @@ def planted(h=0.0, positive=0.25, sets=(0.0, 0.01, -0.01, 0.0, 0.02, -0.02), har
     for condition in ("baseline", "noop"):
         cell(condition, None, 1.0, 0.0, 0.0)
     for alpha in (a for a in DOSES if a != 1.0):
-        cell("h_neurons", None, alpha, h, harm)
+        cell("h_neurons", None, alpha, h, harm, fade)
         cell("gradient", None, alpha, positive, 0.0)
         for number, slope in enumerate(sets):
             cell("random", number, alpha, slope, 0.0)
@@ -85,20 +88,32 @@ def test_an_effect_the_other_way_is_no_support():
     report = audit_rows(sweep=planted(h=-0.1))
     assert next(g for g in report["gates"] if g["name"] == "control")["standing"] == "contradicted"
     assert "opposite_direction" in {f["code"] for f in report["findings"]}
+    assert "a lever against the declared direction" in report["verdict"]["sentence"]
 
 
 def test_harm_elsewhere_is_found():
     assert standings(planted(h=0.15, harm=0.15))["externality"] == "contradicted"
 
 
+def test_fading_answers_are_harm_even_when_the_true_one_stays_preferred():
+    found = outcomes(planted(h=0.15, fade=0.1), "externality")
+    assert found["accuracy_a3"] == "met"
+    assert found["mass_a3"] == "violated"
+
+
 def test_a_task_that_ignores_its_context_fails_measurement():
-    assert outcomes(planted(context=False), "measurement")["context_effect"] == "violated"
+    rows = planted(context=False)
+    assert outcomes(rows, "measurement")["context_effect"] == "violated"
+    assert standings(rows)["control"] == "uninformative"
 
 
 def test_a_noop_that_changes_one_logit_fails_measurement():
     rows = planted(h=0.15, noop=1e-6)
     assert outcomes(rows, "measurement")["noop_exact"] == "violated"
-    assert standings(rows)["measurement"] == "contradicted"
+    found = standings(rows)
+    assert found["measurement"] == "contradicted"
+    assert found["control"] == found["externality"] == "uninformative"
+    assert "a lever:" not in audit_rows(sweep=rows)["verdict"]["sentence"]
 
 
 def test_rows_without_a_receipt_fail_measurement():

@@ -233,10 +233,30 @@ def test_a_second_run_only_checks(copy):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_second_run_of_a_damaged_study_says_so(copy):
+def test_a_damaged_study_names_what_to_delete_and_then_repairs_itself(copy, finished):
     tamper_row(copy)
-    with pytest.raises(IntegrityError, match="levercheck verify"):
+    with pytest.raises(IntegrityError, match="delete the folder 'answers'"):
         run_demo(small_spec(), copy, SilentReporter())
+    shutil.rmtree(copy / "answers")
+    run_demo(small_spec(), copy, SilentReporter())
+    assert (copy / "audit.json").read_bytes() == (finished / "audit.json").read_bytes()
+    assert (copy / "audit.replaced-1.json").exists()
+    assert verify(copy) == []
+
+
+@pytest.mark.parametrize("lost", ["report.html", "probe", "readout", "cells"])
+def test_what_is_lost_is_made_again(copy, finished, lost):
+    path = copy / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run_demo(small_spec(), copy, SilentReporter())
+    assert (copy / "audit.json").read_bytes() == (finished / "audit.json").read_bytes()
+    assert verify(copy) == []
+
+
+def test_a_settings_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(UsageError, match="not the settings of a run"):
+        run_demo(small_spec(), tmp_path, SilentReporter())
 
 
 def test_other_settings_are_refused(copy):

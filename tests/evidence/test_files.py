@@ -111,6 +111,24 @@ def test_a_unit_notices_changed_files_and_settings(tmp_path):
         _ = unit(tmp_path).complete
 
 
+def test_a_lost_array_is_never_replaced_by_zeros(tmp_path):
+    path = tmp_path / "stage" / "x.npy"
+
+    def work(batch):
+        if batch == [1]:
+            raise KeyboardInterrupt
+        array = open_array(path, (2, 3))
+        array[batch] = 7
+        array.flush()
+        return [{"n": n} for n in batch]
+
+    with pytest.raises(KeyboardInterrupt):
+        unit(tmp_path).run(batch_names([[0], [1]]), work, facts={}, array=path)
+    path.unlink()
+    with pytest.raises(IntegrityError, match="delete the folder 'stage'"):
+        unit(tmp_path).run(batch_names([[0], [1]]), work, facts={}, array=path)
+
+
 def test_sidecars_name_no_machine_and_no_user(tmp_path):
     import getpass
     import platform
@@ -128,7 +146,8 @@ def test_arrays_keep_their_content_and_refuse_pickles(tmp_path):
     open_array(path, (2, 3))[1] = 7
     again = open_array(path, (2, 3))
     assert again[1].tolist() == [7, 7, 7]
-    assert open_array(path, (4, 3)).shape == (4, 3)
+    with pytest.raises(IntegrityError, match="expected"):
+        open_array(path, (4, 3))
     np.save(tmp_path / "bad.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(IntegrityError, match="cannot be read"):
         read_array(tmp_path / "bad.npy")

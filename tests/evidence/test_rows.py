@@ -65,6 +65,44 @@ def test_damage_in_the_middle_is_an_error(tmp_path):
         store(tmp_path).batches()
 
 
+def test_a_flipped_bit_in_the_last_line_is_damage_not_a_torn_tail(tmp_path):
+    journal = filled(tmp_path)
+    data = journal.read_bytes()
+    journal.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    with pytest.raises(IntegrityError, match="damaged at line 4"):
+        store(tmp_path).batches()
+
+
+def test_appending_to_a_torn_journal_repairs_it_first(tmp_path):
+    journal = filled(tmp_path)
+    journal.write_bytes(journal.read_bytes()[:-3])
+    writer = store(tmp_path)
+    writer.append("00002", ROWS[4:6])
+    writer.finish(["id"])
+    assert read_part(tmp_path).to_dicts() == ROWS
+
+
+def test_short_writes_are_completed(tmp_path):
+    class Slow:
+        """A file that takes seven bytes at a time, as a full disk or a pipe may."""
+
+        def __init__(self, inner):
+            self.inner = inner
+
+        def write(self, data):
+            return self.inner.write(bytes(data[:7]))
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    writer = store(tmp_path)
+    writer.append("00000", ROWS[:2])
+    writer._handle = Slow(writer._handle)
+    writer.append("00001", ROWS[2:6])
+    writer.finish(["id"])
+    assert read_part(tmp_path).to_dicts() == ROWS
+
+
 def test_another_configuration_is_refused(tmp_path):
     filled(tmp_path)
     with pytest.raises(IntegrityError, match="other settings"):

@@ -34,7 +34,7 @@ def test_noop_dose_is_bit_identical(tiny):
     plain = logits(tiny)
     with scale_neurons(tiny, NEURONS, 1.0) as receipt:
         hooked = logits(tiny)
-        assert receipt.collect() == [0.0, 0.0, 0.0]
+        assert receipt.collect([5, 5, 5]) == [0.0, 0.0, 0.0]
     assert torch.equal(plain, hooked)
     assert torch.equal(plain, logits(tiny))
 
@@ -66,7 +66,7 @@ def test_relative_dose_is_measured(tiny):
     logits(tiny)
     with scale_neurons(tiny, neurons, 2.0) as receipt:
         logits(tiny)
-        found = receipt.collect()
+        found = receipt.collect([5, 5, 5])
     handle.remove()
     before, after = outputs["rows"]
     wanted = ((after - before).norm(dim=-1) / before.norm(dim=-1)).mean(dim=-1)
@@ -74,9 +74,19 @@ def test_relative_dose_is_measured(tiny):
     assert min(found) > 0
 
 
+def test_relative_dose_does_not_depend_on_the_batch(tiny):
+    rows = [[5, 9, 13], [7, 7, 80, 41, 6, 30, 31]]
+    with scale_neurons(tiny, NEURONS, 2.0) as receipt:
+        logits(tiny, rows)
+        together = receipt.collect([3, 7])
+        logits(tiny, rows[:1])
+        alone = receipt.collect([3])
+    assert together[0] == pytest.approx(alone[0], abs=1e-6)
+
+
 def test_a_hook_that_never_fired_is_an_error(tiny):
     with scale_neurons(tiny, NEURONS, 2.0) as receipt, pytest.raises(HookNeverFiredError, match="layers \\[0, 1, 2\\]"):
-        receipt.collect()
+        receipt.collect([5])
 
 
 def test_hooks_are_removed_even_after_an_error(tiny):
@@ -100,5 +110,5 @@ def test_noop_is_bit_identical_on_a_real_model(smollm):
     neurons = [(layer, index) for layer in range(0, 30, 3) for index in (1, 700, 1535)]
     with scale_neurons(smollm, neurons, 1.0) as receipt:
         hooked = next_token_logits(smollm, prefix, prompts)
-        assert receipt.collect() == [0.0] * 3
+        assert receipt.collect([len(p) for p in prompts]) == [0.0] * 3
     assert torch.equal(plain, hooked)

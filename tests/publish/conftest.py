@@ -35,7 +35,7 @@ def arm_records(label: str, slope: float) -> dict[str, Any]:
         found[f"{label}.compliance.a{dose:g}"] = record(35.0 + slope * (dose - 1), "%", 5.0)
         found[f"{label}.bare.a{dose:g}"] = record(95.0, "%", 4.0)
         if dose != 1:
-            found[f"{label}.bare_change.a{dose:g}"] = clustered(-1.0, "pp", 3.0)
+            found[f"{label}.bare_accuracy_change.a{dose:g}"] = clustered(-1.0, "pp", 3.0)
             found[f"{label}.relative_dose.a{dose:g}"] = clustered(0.02 * abs(dose - 1), "‖Δ‖/‖h‖", 0.001)
     return found
 

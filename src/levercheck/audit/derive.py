@@ -72,14 +72,14 @@ def _audit(tables: RunTables) -> dict[str, Any]:
     study = tables.study or {"spec": {"audit": tables.spec.model_dump(mode="json")}}
     return {
         "schema": SCHEMA,
-        "study": {name: study.get(name) for name in ("key", "spec", "model", "facts")},
+        "study": {name: study.get(name) for name in ("key", "spec", "model", "facts", "instrument")},
         "rows": tables.digests(),
         **facts,
         "arms": [_describe(arm) for arm in arms],
         "estimates": {name: estimate.to_dict() for name, estimate in sorted(estimates.items())},
         "gates": [gate.to_dict() for gate in gates],
         "findings": findings(estimates, facts),
-        "verdict": verdict(gates),
+        "verdict": verdict(gates, estimates, tables.spec.margins),
     }
 
 

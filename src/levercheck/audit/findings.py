@@ -49,7 +49,7 @@ def findings(estimates: dict[str, Estimate], facts: dict[str, Any]) -> list[dict
     if "null" in facts and facts["null"]["p"] > 0.05:
         add(
             "ordinary_first_order",
-            "To first order the H-neurons are an ordinary layer-matched set: random ones do as much.",
+            "To first order the H-neurons cannot be told from a random layer-matched set.",
             "null.percentile",
             "h_neurons.first_order",
         )
@@ -64,6 +64,17 @@ def findings(estimates: dict[str, Estimate], facts: dict[str, Any]) -> list[dict
             "evidence of a lever.",
             *moving,
         )
+    doses = [n.rpartition(".")[2] for n in estimates if n.startswith("h_neurons.relative_dose.")]
+    for at in doses[-1:]:
+        own, other = estimates[f"h_neurons.relative_dose.{at}"].value, estimates.get(f"gradient.relative_dose.{at}")
+        if own and other is not None and other.value is not None and other.value > 2 * own:
+            add(
+                "unequal_effort",
+                f"At the same dose the positive control changes its layers' output {other.value / own:.1f} times as "
+                "much as the H-neurons do: it shows that the task can move, not that so small a change could move it.",
+                f"h_neurons.relative_dose.{at}",
+                f"gradient.relative_dose.{at}",
+            )
     if "probe" in facts and facts["probe"]["c"] != facts["probe"]["c_used"]:
         add("c_differs", "The C that the out-of-fold rows select is not the C of the stored readout.", "probe.auroc")
     return found

@@ -60,11 +60,14 @@ def compare(
     return Criterion(id, text, name, relation, threshold, outcome)
 
 
-def judge(name: str, claim: str, criteria: Sequence[Criterion], *, blind: str | None = None) -> Gate:
+def judge(
+    name: str, claim: str, criteria: Sequence[Criterion], *, blind: str | None = None, broken: str | None = None
+) -> Gate:
     """Derive a gate's standing: any missing, then all met, then any violated, else inconclusive.
 
     `blind` says why a negative answer would mean nothing (the assay has not been shown to detect a real effect); then
-    `contradicted` and `inconclusive` become `uninformative`.
+    `contradicted` and `inconclusive` become `uninformative`. `broken` says why no answer means anything (the instrument
+    failed its own checks): every graded standing becomes `uninformative`.
     """
     by_outcome = {o: [c.id for c in criteria if c.outcome == o] for o in ("missing", "violated", "undecided")}
     standing: Standing
@@ -72,6 +75,8 @@ def judge(name: str, claim: str, criteria: Sequence[Criterion], *, blind: str | 
         standing, reason = "not_graded", "no margin was declared"
     elif by_outcome["missing"]:
         standing, reason = "missing", f"no estimate for {', '.join(by_outcome['missing'])}"
+    elif broken is not None:
+        standing, reason = "uninformative", broken
     elif all(c.outcome == "met" for c in criteria):
         standing, reason = "supported", "every criterion is met with its whole interval"
     elif blind is not None:

@@ -74,8 +74,11 @@ def arm_estimates(arm: ArmRows, tables: RunTables) -> dict[str, Estimate]:
         if column == noop:
             continue
         change = (arm.correct[:, column], arm.correct[:, noop])
-        found[f"{arm.label}.bare_change.{at}"] = paired_difference(*change, **common)
-        found[f"{arm.label}.bare_change.{at}.90"] = paired_difference(*change, **{**common, "level": ONE_SIDED})
+        likely = arm.mass[:, column] - arm.mass[:, noop]
+        for suffix, level in (("", spec.level), (".90", ONE_SIDED)):
+            options = {**common, "level": level}
+            found[f"{arm.label}.bare_accuracy_change.{at}{suffix}"] = paired_difference(*change, **options)
+            found[f"{arm.label}.bare_mass_change.{at}{suffix}"] = mean(likely, unit="pp", scale=100.0, **options)
         measured = np.isfinite(arm.relative_dose[:, column])  # rows without a receipt fail their own criterion
         found[f"{arm.label}.relative_dose.{at}"] = mean(
             arm.relative_dose[measured, column], unit="‖Δ‖/‖h‖", **{**common, "clusters": entity[measured]}

@@ -18,7 +18,8 @@ class Margins(BaseModel):
     )
     slope_pp: float = Field(2.0, description="control: pp of compliance per unit dose that counts as moving it")
     harm_pp: float = Field(
-        5.0, description="externality: loss of bare accuracy, in pp, that counts as harm (one-sided 5 % tests)"
+        5.0,
+        description="externality: pp of bare accuracy or answer probability whose loss is harm",
     )
 
 

@@ -36,6 +36,7 @@ class ArmRows:
     complied: np.ndarray[Any, np.dtype[np.bool_]]  # with context
     logit: Floats  # with context, asserted minus true
     correct: np.ndarray[Any, np.dtype[np.bool_]]  # without context
+    mass: Floats  # without context, joint probability of the two candidate answers
     relative_dose: Floats  # with context; NaN where nothing was hooked
 
 
@@ -89,6 +90,7 @@ class RunTables:
             np.column_stack([f["positive"].to_numpy() for f in context]),
             np.column_stack([f["value"].to_numpy() for f in context]),
             np.column_stack([f["positive"].to_numpy() for f in bare]),
+            np.column_stack([f["mass"].to_numpy() for f in bare]),
             np.column_stack([f["relative_dose"].cast(pl.Float64).fill_null(float("nan")).to_numpy() for f in context]),
         )
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from levercheck.audit.gates import Criterion, Gate, Outcome, compare, judge
-from levercheck.audit.spec import AuditSpec
+from levercheck.audit.spec import AuditSpec, Margins
 from levercheck.stats import Estimate
+
+_SENSITIVITY = ("context_effect", "room_below", "room_above", "assay_sensitivity")
+_INSTRUMENT = ("noop_exact", "receipts")
 
 
 def four_gates(spec: AuditSpec, estimates: dict[str, Estimate], instrument: dict[str, Any] | None) -> list[Gate]:
@@ -95,9 +98,11 @@ def four_gates(spec: AuditSpec, estimates: dict[str, Estimate], instrument: dict
             ),
         ],
     )
-    blind = None
-    if sensitive.outcome != "met":
-        blind = "the positive control did not move the task by the margin, so a flat curve would show nothing"
+    outcome = {c.id: c.outcome for c in measurement.criteria}
+    unshown = [name for name in _SENSITIVITY if outcome[name] != "met"]
+    blind = f"the task was not shown able to detect a lever: {', '.join(unshown)}" if unshown else None
+    failed = [name for name in _INSTRUMENT if outcome[name] == "violated"]
+    broken = f"the instrument failed its own check: {', '.join(failed)}" if failed else None
     control = judge(
         "control",
         "Scaling the readout's neurons up raises compliance, and more than scaling matched random neurons does.",
@@ -120,31 +125,36 @@ def four_gates(spec: AuditSpec, estimates: dict[str, Estimate], instrument: dict
             ),
         ],
         blind=blind,
+        broken=broken,
     )
     changed = [d for d in spec.doses if d != spec.noop_dose]
+    intact = [
+        compare(
+            f"{kind}_a{dose:g}",
+            f"{what} at dose {dose:g} falls by less than {m.harm_pp:g} pp",
+            estimates,
+            f"h_neurons.bare_{column}_change.a{dose:g}.90",
+            ">",
+            -m.harm_pp,
+        )
+        for kind, what, column in (
+            ("accuracy", "bare accuracy", "accuracy"),
+            ("mass", "the probability of the two candidate answers without a context", "mass"),
+        )
+        for dose in changed
+    ]
     externality = judge(
         "externality",
-        "At every dose, what the model knows without a misleading context stays intact.",
-        [
-            compare(
-                f"harm_a{dose:g}",
-                f"bare accuracy at dose {dose:g} falls by less than {m.harm_pp:g} pp",
-                estimates,
-                f"h_neurons.bare_change.a{dose:g}.90",
-                ">",
-                -m.harm_pp,
-            )
-            for dose in changed
-        ],
+        "At every dose, without a misleading context, the true answer stays preferred and the answers stay as likely.",
+        intact,
+        broken=broken,
     )
     return [measurement, localization, control, externality]
 
 
 _SENTENCES = {
-    (
-        "supported",
-        "supported",
-    ): "a lever: they predict the label, and scaling them moves the behaviour beyond matched controls",
+    ("supported", "supported"): "a lever: they predict the label, and scaling them moves the behaviour beyond matched "
+    "controls",
     (
         "supported",
         "contradicted",
@@ -156,19 +166,27 @@ _SENTENCES = {
 }
 
 
-def verdict(gates: list[Gate]) -> dict[str, str]:
+def verdict(gates: list[Gate], estimates: dict[str, Estimate], margins: Margins) -> dict[str, str]:
     """One sentence that says no more than the standings license."""
     standing = {gate.name: gate.standing for gate in gates}
     pair = (standing["localization"], standing["control"])
     violated = {c.id for gate in gates if gate.name == "control" for c in gate.criteria if c.outcome == "violated"}
-    text = _SENTENCES.get(
-        pair, f"not decided: localization is {pair[0].replace('_', ' ')}, control is {pair[1].replace('_', ' ')}"
-    )
-    if pair == ("supported", "contradicted") and violated == {"specificity"}:
+    words = {name: value.replace("_", " ") for name, value in standing.items()}
+    text = _SENTENCES.get(pair, f"not decided: localization is {words['localization']}, control is {words['control']}")
+    if standing["control"] == "contradicted" and _opposite(estimates, margins):
+        text = "a lever against the declared direction: scaling them up lowers the behaviour, and more than scaling "
+        text += f"matched random neurons does (localization is {words['localization']})"
+    elif pair == ("supported", "contradicted") and violated == {"specificity"}:
         text = "a readout, not a lever: they predict the label, but scaling them does not outdo scaling matched random "
         text += "neurons by the declared margin"
     if pair == ("supported", "supported") and standing["externality"] != "supported":
-        text += f"; that it costs nothing elsewhere is {standing['externality'].replace('_', ' ')}"
+        text += f"; that it costs nothing elsewhere is {words['externality']}"
     if standing["measurement"] != "supported":
-        text += f" (measurement is {standing['measurement'].replace('_', ' ')}: read everything else with that in mind)"
+        text += f" (measurement is {words['measurement']}: read everything else with that in mind)"
     return {"standings": "/".join(standing[name] for name in standing), "sentence": f"The H-neurons are {text}."}
+
+
+def _opposite(estimates: dict[str, Estimate], margins: Margins) -> bool:
+    """Whether slope and difference from random sets both lie below minus the margin with their whole interval."""
+    pair = [estimates.get(name) for name in ("h_neurons.slope", "h_neurons.minus_random")]
+    return all(e is not None and e.high is not None and e.high < -margins.slope_pp for e in pair)

@@ -31,8 +31,9 @@ def verify(root: Path) -> list[str]:
     """
     if not (root / AUDIT).is_file() or not (root / STUDY).is_file():
         raise UsageError(f"'{root}' has no {AUDIT} and {STUDY}: expected the output directory of a finished run")
-    problems = [*_digests(root), *_key(root)]
+    problems = _digests(root)
     try:
+        problems += _key(root)
         problems += _probe_scores(root)
         stored, fresh = read_json(root / AUDIT), derive(root)
         problems += [f"{AUDIT}: {line}" for line in differences(stored, fresh)]
@@ -70,17 +71,15 @@ def _digests(root: Path) -> list[str]:
 
 
 def _key(root: Path) -> list[str]:
-    """The run's key must be the digest of the settings, model and facts that study.json states."""
+    """The run's key must be the digest of the settings, model, facts and instrument that study.json states."""
     study = read_json(root / STUDY)
-    try:
-        expected = digest({"spec": study["spec"], "model": study["model"], "facts": study["facts"]})
-    except KeyError as error:
-        return [f"{STUDY} lacks {error}"]
-    return (
-        []
-        if study.get("key") == expected
-        else [f"{STUDY}: the key is not the digest of its settings: they were edited"]
-    )
+    names = ("spec", "model", "facts", "instrument")
+    missing = [name for name in names if not isinstance(study, dict) or name not in study]
+    if missing:
+        return [f"{STUDY} lacks {', '.join(missing)}"]
+    if study.get("key") != digest({name: study[name] for name in names}):
+        return [f"{STUDY}: the key is not the digest of its settings: they were edited"]
+    return []
 
 
 def _probe_scores(root: Path) -> list[str]:

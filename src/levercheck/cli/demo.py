@@ -45,7 +45,7 @@ def demo(
     spec = (specs.quick if quick else specs.full)(model, seed)
     root = out or Path("runs") / _name(quick, seed, model)
     stages = Stages()
-    audit = run_demo(spec, root, stages, stages.notify)
+    audit = run_demo(spec, root, stages, stages.notify, source=model)
     took = time.monotonic() - started
     if json_:
         report = {"out": str(root), "report": str(root / "report.html"), "seconds": round(took, 1), "audit": audit}
@@ -79,12 +79,15 @@ def _print(audit: dict[str, Any], root: Path, took: float) -> None:
     output.print()
     output.print(shown)
     moved = Table(title="Dose response: does it move?", title_justify="left", show_edge=False)
-    for column in ("set", "neurons", "compliance, pp per unit dose", "bare accuracy, pp per unit dose"):
+    for column in ("set", "neurons", "compliance, pp per unit dose", "bare accuracy, pp per unit dose", "‖Δ‖/‖h‖"):
         moved.add_column(column)
     for arm in audit["arms"]:
         label = arm["label"]
         slopes = (_interval(estimates[f"{label}.slope"]), _interval(estimates[f"{label}.bare_slope"]))
-        moved.add_row(escape(label), str(arm["neurons"]), *slopes)
+        last = max((n for n in estimates if n.startswith(f"{label}.relative_dose.")), default="")
+        effort = estimates[last].value if last else None
+        shown_effort = "" if effort is None else f"{effort:.3f} at {last.rpartition('.')[2].removeprefix('a')}"
+        moved.add_row(escape(label), str(arm["neurons"]), *slopes, shown_effort)
     output.print()
     output.print(moved)
     gates = Table(title="Gates", title_justify="left", show_edge=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,48 +15,61 @@ from filelock import FileLock, Timeout
 from levercheck.audit.derive import derive
 from levercheck.audit.tables import STUDY
 from levercheck.audit.verify import AUDIT, verify
+from levercheck.benchmarks import counterfactual, facts
 from levercheck.benchmarks.facts import facts_digest
+from levercheck.benchmarks.prompts import PREFIX, context_prompt, question_prompt
 from levercheck.demo.reporter import Reporter
 from levercheck.demo.spec import DemoSpec
-from levercheck.errors import IntegrityError, UsageError
+from levercheck.errors import UsageError
+from levercheck.evidence.canonical import digest
 from levercheck.evidence.files import read_json, write_json
 from levercheck.evidence.ledger import note
-from levercheck.evidence.provenance import now, write_sidecar
+from levercheck.evidence.provenance import SIDECAR, environment, now, write_sidecar
 
 
 def run_demo(
-    spec: DemoSpec, root: Path, reporter: Reporter, notify: Callable[[str], None] = lambda line: None
+    spec: DemoSpec,
+    root: Path,
+    reporter: Reporter,
+    notify: Callable[[str], None] = lambda line: None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Run or continue the study in `root` and return the audit; a finished one is verified and returned.
 
+    `source` is where to load the model from when that is not what `spec.model` calls it (a path on this machine).
     Raises UsageError for a directory that holds something else or other settings, and whatever the stages raise.
     """
     with claimed(root):
         check_settings(root, spec)
-        if (root / AUDIT).exists() and (root / "provenance.json").exists():
+        if (root / AUDIT).exists() and (root / SIDECAR).exists():
             notify("this study is finished; checking it against its rows")
             problems = verify(root)
-            if problems:
-                raise IntegrityError(
-                    f"{len(problems)} differences in the finished run, first: {problems[0]}; "
-                    "see them all with 'levercheck verify', or use another output directory"
-                )
-            finished: dict[str, Any] = read_json(root / AUDIT)
-            return finished
-        return _run(spec, root, reporter, notify)
+            if not problems:
+                finished: dict[str, Any] = read_json(root / AUDIT)
+                return finished
+            notify(f"{len(problems)} differences, first: {problems[0]}")
+            notify(f"repairing: the old audit is kept as {_archive(root)}")
+        return _run(spec, root, reporter, notify, source or spec.model)
 
 
-def _run(spec: DemoSpec, root: Path, reporter: Reporter, notify: Callable[[str], None]) -> dict[str, Any]:
+def _archive(root: Path) -> str:
+    """Move a finished audit aside, so that nothing is overwritten; returns its new name."""
+    (root / SIDECAR).unlink()
+    number = next(n for n in itertools.count(1) if not (root / f"audit.replaced-{n}.json").exists())
+    return (root / AUDIT).rename(root / f"audit.replaced-{number}.json").name
+
+
+def _run(spec: DemoSpec, root: Path, reporter: Reporter, notify: Callable[[str], None], source: str) -> dict[str, Any]:
     from levercheck.demo import stages  # torch is imported here, after the directory has been accepted
     from levercheck.lm.model import load_model
     from levercheck.publish import publish
 
     started, clock = now(), time.monotonic()
     notify(f"loading {spec.model}")
-    lm = load_model(spec.model, notify=notify)
-    facts = facts_digest()
-    key = spec.fingerprint(model=lm.identity, facts=facts)
-    _accept(root, spec, key, lm.identity, facts)
+    lm = load_model(source, notify=notify)
+    upstream = {"model": lm.identity, "facts": facts_digest(), "instrument": instrument()}
+    key = spec.fingerprint(**upstream)
+    _accept(root, spec, key, upstream)
     note(root, "started", key=key)
     try:
         study = stages.Study(root, spec, lm, key, reporter)
@@ -114,7 +128,10 @@ def check_settings(root: Path, spec: DemoSpec) -> None:
     """Refuse to continue a run that was started with other settings."""
     if not (root / STUDY).exists():
         return
-    stored = read_json(root / STUDY)["spec"]
+    stored = read_json(root / STUDY)
+    stored = stored.get("spec") if isinstance(stored, dict) else None
+    if not isinstance(stored, dict):
+        raise UsageError(f"'{root / STUDY}' is not the settings of a run: give --out a new or empty directory")
     asked = spec.model_dump(mode="json")
     changed = sorted(name for name in stored.keys() | asked.keys() if stored.get(name) != asked.get(name))
     if changed:
@@ -125,13 +142,27 @@ def check_settings(root: Path, spec: DemoSpec) -> None:
         )
 
 
-def _accept(root: Path, spec: DemoSpec, key: str, model: dict[str, Any], facts: str) -> None:
-    """Write study.json before the first row, or check that a continued run still means the same model and facts."""
+def instrument() -> dict[str, Any]:
+    """What else decides the rows: prompts, rulers and the versions that compute them."""
+    versions = environment()["packages"]
+    return {
+        "prompts": digest([PREFIX, question_prompt("{q}"), context_prompt("{a}", "{q}")]),
+        "rulers": [facts.RULER, counterfactual.RULER],
+        "versions": {name: versions[name] for name in ("levercheck", "torch", "transformers") if name in versions},
+    }
+
+
+def _accept(root: Path, spec: DemoSpec, key: str, upstream: dict[str, Any]) -> None:
+    """Write study.json before the first row, or check that a continued run still means the same things."""
     path = root / STUDY
     if not path.exists():
-        write_json(path, {"key": key, "spec": spec.model_dump(mode="json"), "model": model, "facts": facts})
+        write_json(path, {"key": key, "spec": spec.model_dump(mode="json"), **upstream})
         note(root, "planned", key=key)
-    elif read_json(path)["key"] != key:
+        return
+    stored = read_json(path)
+    changed = [name for name, value in upstream.items() if stored.get(name) != value]
+    if changed:
         raise UsageError(
-            f"'{root}' was started with another model file, kernel or facts file: give another --out to start afresh"
+            f"'{root}' was started with another {' and '.join(changed)} (see its {STUDY}): give another --out to start "
+            "afresh, or go back to what it was started with"
         )

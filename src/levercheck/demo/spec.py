@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from levercheck.audit.spec import AuditSpec
 from levercheck.evidence.canonical import digest
+from levercheck.evidence.provenance import model_label
 
 CATEGORIES = ("capital", "capital_country", "city_country", "us_city_state", "continent", "language", "symbol")
 """Categories the embedded models answer sometimes rightly and sometimes wrongly. The others (currency, element, atomic
@@ -37,19 +38,19 @@ class DemoSpec(BaseModel):
     audit: AuditSpec = AuditSpec()
 
     def fingerprint(self, **upstream: Any) -> str:
-        """Digest of the settings and of what they are applied to (model identity, facts)."""
+        """Digest of the settings and of what they are applied to: model identity, facts, instrument."""
         return digest({"spec": self.model_dump(mode="json"), **upstream})
 
 
 def full(model: str, seed: int) -> DemoSpec:
     """The study as the documentation describes it."""
-    return DemoSpec(model=model, seed=seed, audit=AuditSpec(seed=seed))
+    return DemoSpec(model=model_label(model), seed=seed, audit=AuditSpec(seed=seed))
 
 
 def quick(model: str, seed: int) -> DemoSpec:
     """A smaller study for a first look; most of its gates have too few items to be decided."""
     return DemoSpec(
-        model=model,
+        model=model_label(model),
         seed=seed,
         quick=True,
         questions=480,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,16 @@ def probe(study: Study, items: pl.DataFrame, features: np.ndarray[Any, np.dtype[
     scores = study.unit("probe", schema.PROBE_SCORES, ["purpose", "c", "item_id"], upstream)
     readout = study.unit("readout", schema.READOUT, ["layer", "index"], upstream)
 
-    def fit(_: None) -> list[Row]:
+    for fold in [*range(spec.folds), -1]:
+        kept = labels[train & (folds != fold)]
+        if not 0 < kept.sum() < len(kept):
+            raise NotEnoughDataError(
+                "the right and the wrong answers fall on too few entities to be split into folds: ask more questions "
+                "(leave out --quick) or use another model"
+            )
+
+    @cache
+    def fitted_rows() -> tuple[list[Row], list[Row]]:
         cv = out_of_fold(features[train], labels[train], folds[train], spec.c_grid)
         c = choose_c(cv.cs, fold_aurocs(cv.scores, labels[train], folds[train]))
         fitted = fit_probe(features[train], labels[train], [v for v in spec.c_grid if v <= c])
@@ -187,10 +196,10 @@ def probe(study: Study, items: pl.DataFrame, features: np.ndarray[Any, np.dtype[
                 [i for i, t in zip(ids, train, strict=True) if not t], fitted.score(features[~train]), strict=True
             )
         ]
-        scores.run({"all": None}, lambda _: score_rows, facts={"stage": "probe"})
-        return rows
+        return score_rows, rows
 
-    study.compute(readout, "fit probe", [None], 1, fit)
+    study.compute(scores, "fit probe", [None], 1, lambda _: fitted_rows()[0])
+    study.compute(readout, "store readout", [None], 1, lambda _: fitted_rows()[1])
     table = readout.rows().filter(pl.col("layer").is_not_null())
     neurons = _components(table.filter(pl.col("weight") > 0))
     if not neurons:
@@ -212,11 +221,8 @@ def behaviour_items(study: Study, answers: pl.DataFrame) -> dict[str, list[Conte
     known = consistency(answers).filter((share >= spec.known_share) & (pl.col("role") != "readout"))
     pool = load_facts(spec.categories)
 
-    def first_token(text: str) -> int:
-        return lm.encode(f" {text}")[0]
-
     facts = [study.facts[i] for i in known["item_id"]]
-    items, dropped = counterfactual.build_items(facts, pool, first_token, spec.seed)
+    items, dropped = counterfactual.build_items(facts, pool, lm.answer_token, spec.seed)
     unit = study.unit("items", schema.ITEMS, ["item_id"], known["item_id"].to_list())
     chosen: dict[str, list[ContextItem]] = {}
     limits = {

@@ -48,9 +48,10 @@ def code() -> dict[str, Any]:
     """The commit of the checkout this package runs from, digest of uncommitted changes; {} when installed."""
     here = Path(__file__).resolve().parent
     commit = _git(here, "rev-parse", "HEAD")
-    if commit is None:
-        return {}
+    if commit is None or _git(here, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return {}  # installed, perhaps inside another project's checkout
     patch = _git(here, "diff", "HEAD", "--", str(here.parent)) or ""
+    patch += _git(here, "ls-files", "--others", "--exclude-standard", "--", str(here.parent)) or ""
     return {
         "commit": commit.strip(),
         "dirty": bool(patch),
@@ -71,6 +72,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def model_label(name: str) -> str:
+    """A model's name as run files may state it: of a path on this machine only the last part."""
+    kind, _, rest = name.partition(":")
+    if kind == "gguf":
+        return f"gguf:{Path(rest).name}"
+    return f"dir:{Path(name).resolve().name}" if Path(name).expanduser().is_dir() else name
 
 
 def write_sidecar(folder: Path, root: Path, facts: dict[str, Any], outputs: list[Path], status: str) -> None:

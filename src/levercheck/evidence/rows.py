@@ -56,7 +56,7 @@ class RowStore:
         for number, line in enumerate(lines):
             record = _parse(line)
             if record is None:
-                if number != len(lines) - 1:
+                if number != len(lines) - 1 or line.endswith(b"\n"):  # a kill can only leave a line without its end
                     raise IntegrityError(
                         f"{self._journal.name} in {self.folder.parent.name} is damaged at line {number + 1}, "
                         "expected a finished batch: remove the folder and run again"
@@ -79,6 +79,7 @@ class RowStore:
     def append(self, batch: str, rows: list[dict[str, Any]]) -> None:
         """Acknowledge one finished batch; it survives a kill from here on."""
         if self._handle is None:
+            self.batches()  # cuts a torn tail, so that the new line does not grow out of it
             fresh = not self._journal.exists() or self._journal.stat().st_size == 0
             self._handle = self._journal.open("ab", buffering=0)
             if fresh:
@@ -90,7 +91,14 @@ class RowStore:
     def _write(self, record: dict[str, Any]) -> None:
         assert self._handle is not None
         body = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self._handle.write(f"{zlib.crc32(body.encode()):08x} {body}\n".encode())
+        line = memoryview(f"{zlib.crc32(body.encode()):08x} {body}\n".encode())
+        while line:  # an unbuffered write may be short; the rest must follow before anything is acknowledged
+            line = line[self._handle.write(line) :]
+
+    def discard_journal(self) -> None:
+        """Remove the journal of a compacted unit (a kill may have come between the two)."""
+        self.close()
+        self._journal.unlink(missing_ok=True)
 
     def finish(self, order: Iterable[str]) -> Path:
         """Compact the journal to one Parquet part sorted by `order`; running it again is harmless."""
@@ -100,8 +108,7 @@ class RowStore:
         frame.write_parquet(buffer, compression="zstd")
         part = self.folder / f"part-{content_digest(frame)[:12]}.parquet"
         write_atomic(part, buffer.getvalue())
-        self.close()
-        self._journal.unlink(missing_ok=True)
+        self.discard_journal()
         return part
 
     def close(self) -> None:

@@ -58,6 +58,7 @@ class Unit:
         started, clock = now(), time.monotonic()
         store = RowStore(self.folder, self.key, self.schema)
         try:
+            self._check_array(array, store)
             done = store.batches() if store.part is None else {name: [] for name in batches}
             for rows in done.values():
                 tick(len(rows))
@@ -67,6 +68,7 @@ class Unit:
                     store.append(name, rows)
                     tick(len(rows))
             part = store.part or store.finish(self.order)
+            store.discard_journal()
         finally:
             store.close()
         outputs = [part] if array is None else [part, array]
@@ -77,6 +79,18 @@ class Unit:
         timing = {"started": started, "ended": now(), "seconds": round(time.monotonic() - clock, 3)}
         body = {"unit": self.name, "key": self.key, **facts, **timing, "rows_sha256": content_digest(rows_done)}
         write_sidecar(self.folder, self.root, body, outputs, "complete")
+
+    def _check_array(self, array: Path | None, store: RowStore) -> None:
+        """An array belongs to the batches acknowledged beside it: neither may be taken over without the other."""
+        if array is None:
+            return
+        known = store.part is not None or bool(store.batches())
+        if known and not array.is_file():
+            raise IntegrityError(
+                f"{array.name} is gone but its rows are not: delete the folder '{self.name}' to compute it again"
+            )
+        if not known:
+            array.unlink(missing_ok=True)
 
     def rows(self) -> pl.DataFrame:
         """The unit's rows."""
@@ -102,15 +116,16 @@ def check_outputs(root: Path, sidecar: dict[str, Any]) -> None:
 
 
 def open_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
-    """A float32 .npy file open for writing; kept when it already has this shape, created otherwise."""
+    """A float32 .npy file open for writing, created when absent; one of another shape is an IntegrityError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         try:
             existing = np.lib.format.open_memmap(path, mode="r+")
-            if existing.shape == shape and existing.dtype == np.float32:
-                return existing
-        except (ValueError, OSError):
-            pass
+        except (ValueError, OSError) as error:
+            raise IntegrityError(f"{path.name} cannot be read as an array ({error}): delete its folder") from None
+        if existing.shape == shape and existing.dtype == np.float32:
+            return existing
+        raise IntegrityError(f"{path.name} has shape {existing.shape}, expected {shape}: delete its folder")
     created = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     created.flush()
     sync_folder(path.parent)

@@ -27,8 +27,8 @@ class Receipt:
     layers: tuple[int, ...]
     _ratios: dict[int, list[torch.Tensor]] = field(default_factory=dict, repr=False)
 
-    def collect(self) -> list[float]:
-        """Relative dose ‖Δ‖/‖h‖ of each row of the last forward passes: mean over positions, then over layers.
+    def collect(self, lengths: Sequence[int]) -> list[float]:
+        """Relative dose ‖Δ‖/‖h‖ of each row of the last pass: mean over its `lengths` positions, then over layers.
 
         h is the output of the site's down-projection without the intervention and Δ the change of that output. Raises
         HookNeverFiredError when a layer's hook did not run.
@@ -38,11 +38,12 @@ class Receipt:
             raise HookNeverFiredError(
                 f"no hook fired in layers {silent}, expected one pass: the model skipped the site"
             )
-        per_layer = [torch.cat(self._ratios[layer]) for layer in self.layers]
+        per_layer = [self._ratios[layer][-1].double() for layer in self.layers]
         self._ratios.clear()
-        if not per_layer:
-            return []
-        means: list[float] = torch.stack(per_layer).double().mean(0).tolist()
+        real = torch.tensor(list(lengths), device=per_layer[0].device)
+        inside = torch.arange(per_layer[0].shape[1], device=real.device) < real[:, None]  # padding is not measured
+        rows = torch.stack([(ratio * inside).sum(1) / real for ratio in per_layer])
+        means: list[float] = rows.mean(0).tolist()
         return means
 
     def discard(self) -> None:
@@ -50,7 +51,7 @@ class Receipt:
         self._ratios.clear()
 
     def record(self, layer: int, ratio: torch.Tensor) -> None:
-        """Note the per-row relative dose of one pass, float [rows]."""
+        """Note the relative dose of one pass, float [rows, positions]."""
         self._ratios.setdefault(layer, []).append(ratio)
 
 
@@ -102,5 +103,5 @@ class _ScaleHook:
         change = (self.dose - 1.0) * (self.selected @ self.write.T)
         size = (output - change).float().norm(dim=-1).clamp_min(1e-12)
         ratio = change.float().norm(dim=-1) / size
-        self.receipt.record(self.site.layer, ratio.mean(dim=-1))
+        self.receipt.record(self.site.layer, ratio)
         self.selected = None

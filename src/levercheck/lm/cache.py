@@ -25,8 +25,8 @@ def cache_root() -> Path:
     return Path(configured) if configured else Path(platformdirs.user_cache_dir("levercheck")) / "models"
 
 
-def cached(name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
-    """Return the folder `name` of the cache, calling `build(folder)` once to fill it.
+def cached(name: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """Return the folder `name` of the cache and its checked manifest, calling `build(folder)` once to fill it.
 
     `build` gets an empty folder and returns facts for the manifest. The folder appears under its name only when it is
     complete. Two processes that ask at once build it once. Damage is an IntegrityError that says what to delete.
@@ -47,8 +47,7 @@ def cached(name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
             except BaseException:
                 shutil.rmtree(staging, ignore_errors=True)
                 raise
-    check(target)
-    return target
+    return target, check(target)
 
 
 def check(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from torch import nn
 
 from levercheck.errors import LevercheckError, MissingError, UsageError, nearest
 from levercheck.evidence.canonical import digest, file_digest
-from levercheck.lm.cache import cached, check
+from levercheck.evidence.provenance import model_label
+from levercheck.lm.cache import cached
 from levercheck.lm.embedded import EMBEDDED, gguf_file
 from levercheck.lm.kernels import use_fast_kernels
 from levercheck.lm.sites import MlpSite, mlp_sites
@@ -62,12 +63,22 @@ class LanguageModel:
 
     @cached_property
     def start_ids(self) -> list[int]:
-        """Tokens that open every sequence of this model (a BOS token, or nothing)."""
-        return list(self.tokenizer("")["input_ids"])
+        """Tokens that open every sequence of this model (a BOS token, or nothing; never a closing EOS)."""
+        ids = list(self.tokenizer("")["input_ids"])
+        return ids[:1] if ids and ids[0] == self.tokenizer.bos_token_id else []
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def answer_token(self, answer: str) -> int:
+        """First token of `answer` after "Answer:", found by comparing the two encodings.
+
+        Encoding " Paris" alone would give some tokenizers' bare space marker, the same for every answer.
+        """
+        stem, whole = self.encode("Answer:"), self.encode(f"Answer: {answer}")
+        shared = next((i for i, (a, b) in enumerate(zip(stem, whole, strict=False)) if a != b), len(stem))
+        return whole[shared]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token ids, exactly as the model wrote it."""
@@ -104,7 +115,7 @@ def load_model(
     config = model.config.get_text_config()
     revision = getattr(model.config, "_commit_hash", None)
     identity = {
-        "name": name,
+        "name": model_label(name),
         **source,
         **({"revision": revision} if revision else {}),
         "architecture": type(model).__name__,
@@ -116,7 +127,9 @@ def load_model(
         "kernel": kernel,
         "tokenizer": tokenizer_digest(tokenizer),
     }
-    return LanguageModel(name, model, tokenizer, identity)
+    loaded = LanguageModel(name, model, tokenizer, identity)
+    _ = loaded.sites  # an unsupported architecture is refused before any work is done
+    return loaded
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
@@ -137,12 +150,14 @@ def _locate(name: str, notify: Callable[[str], None]) -> tuple[str, dict[str, An
         path = Path(rest).expanduser()
         if not path.is_file():
             raise UsageError(f"no file at '{rest}', expected a GGUF file: check the path after 'gguf:'")
-        return _converted(path, f"gguf-{file_digest(path)[:16]}", {"gguf_sha256": file_digest(path)}, notify)
+        source = file_digest(path)
+        return _converted(path, f"gguf-{source[:16]}", {"gguf_sha256": source}, notify)
     local = Path(name).expanduser()
     if local.is_dir():
         if not (local / "config.json").is_file():
             raise UsageError(f"'{name}' has no config.json, expected a model directory in Hugging Face format")
-        digests = {p.name: file_digest(p) for p in sorted(local.glob("*.safetensors"))}
+        files = sorted([*local.glob("*.safetensors"), *local.glob("*.json")])
+        digests = {p.name: file_digest(p) for p in files}
         return str(local), {"weights": digests}
     if "/" not in name or name.startswith(("/", ".", "~")):
         known = [f"embedded:{e}" for e in EMBEDDED]
@@ -163,8 +178,8 @@ def _embedded(name: str, notify: Callable[[str], None]) -> tuple[str, dict[str, 
             _convert(path, folder)
         return {"gguf_sha256": spec.sha256, "licence": spec.licence, "title": spec.title}
 
-    folder = cached(f"{spec.name}-{spec.sha256[:12]}-v{_CONVERTER}", build)
-    return str(folder), _source(folder)
+    folder, manifest = cached(f"{spec.name}-{spec.sha256[:12]}-v{_CONVERTER}", build)
+    return str(folder), _source(manifest)
 
 
 def _converted(
@@ -175,12 +190,11 @@ def _converted(
         _convert(path, folder)
         return facts
 
-    folder = cached(f"{name}-v{_CONVERTER}", build)
-    return str(folder), _source(folder)
+    folder, manifest = cached(f"{name}-v{_CONVERTER}", build)
+    return str(folder), _source(manifest)
 
 
-def _source(folder: Path) -> dict[str, Any]:
-    manifest = check(folder)
+def _source(manifest: dict[str, Any]) -> dict[str, Any]:
     weights = {n: d for n, d in manifest["files"].items() if n.endswith(".safetensors")}
     return {"gguf_sha256": manifest["gguf_sha256"], "weights": weights}
 
@@ -192,7 +206,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             arguments = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
             tokenizer = transformers.AutoTokenizer.from_pretrained(**arguments)
             model = transformers.AutoModelForCausalLM.from_pretrained(**arguments, dtype=torch.float32)
-        except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        except Exception as error:  # a damaged file fails in as many ways as there are readers
             raise UsageError(f"'{gguf.name}' cannot be read as a GGUF language model: {_first_line(error)}") from None
         model.hf_quantizer = None  # de-quantised on load; transformers would refuse to save it otherwise
         if hasattr(model.config, "quantization_config"):
@@ -211,7 +225,7 @@ def _load(path: str, name: str, dtype: torch.dtype) -> tuple[Any, Any]:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, use_safetensors=True, **options
             )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # a damaged file fails in as many ways as there are readers
         raise _explain(error, name, is_local) from None
     model.eval().requires_grad_(False)
     return model, tokenizer
@@ -227,6 +241,8 @@ def _hub_options(name: str) -> dict[str, Any]:
     except HFValidationError as error:
         raise UsageError(f"'{name}' is no Hugging Face id ({_first_line(error)}): expected owner/name") from None
     except HfHubHTTPError as error:
+        if error.response is None or error.response.status_code not in (401, 403, 404):
+            return {"local_files_only": True}
         raise MissingError(
             f"the hub refuses model '{name}' ({_first_line(error)}): check the id, accept its licence there and log in "
             "with 'hf auth login', or use embedded:smollm2-135m"
@@ -236,7 +252,7 @@ def _hub_options(name: str) -> dict[str, Any]:
 
 
 def _explain(error: Exception, name: str, is_local: bool) -> LevercheckError:
-    if is_local:
+    if is_local or not isinstance(error, OSError):
         return UsageError(f"'{name}' cannot be loaded as a causal language model: {_first_line(error)}")
     reason = "HF_HUB_OFFLINE is set" if os.environ.get("HF_HUB_OFFLINE") == "1" else _first_line(error)
     return MissingError(

@@ -104,7 +104,8 @@ class CellRunner:
         items = [self.items[i] for i in batch]
         pairs = [(item.asserted_token, item.true_token) for item in items]
         values, masses = choice_scores(self.lm, self.prefix, [self.prompts[i] for i in batch], pairs)
-        doses = [None] * len(items) if self.receipt is None else self.receipt.collect()
+        lengths = [len(self.prompts[i]) for i in batch]
+        doses = [None] * len(items) if self.receipt is None else self.receipt.collect(lengths)
         return [
             {
                 "benchmark": self.cell.benchmark,
