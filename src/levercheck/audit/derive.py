@@ -10,7 +10,7 @@ import polars as pl
 from levercheck.audit import levers, readout
 from levercheck.audit.findings import findings
 from levercheck.audit.labels import consistency
-from levercheck.audit.spec import AuditSpec
+from levercheck.audit.spec import AuditSpec, Margins
 from levercheck.audit.tables import RANDOM, SWEEP_KEY, TARGET, ArmRows, RunTables, read_tables
 from levercheck.audit.verdict import four_gates, verdict
 from levercheck.stats import Estimate, sets_needed
@@ -92,7 +92,7 @@ def _design(estimates: dict[str, Estimate], spec: AuditSpec) -> dict[str, Any]:
         "slope_mde_pp": reach,
         "slope_needed_pp": None if reach is None else spec.margins.slope_pp + reach,
         "random_sets_for_p_05": sets_needed(0.05, "two-sided"),
-        "margins": "default margins, declared before the run in study.json",
+        "margins": "default margins" if spec.margins == Margins() else "margins of this study",
     }
 
 

@@ -64,8 +64,8 @@ def findings(estimates: dict[str, Estimate], facts: dict[str, Any]) -> list[dict
             "evidence of a lever.",
             *moving,
         )
-    doses = [n.rpartition(".")[2] for n in estimates if n.startswith("h_neurons.relative_dose.")]
-    for at in doses[-1:]:
+    doses = [n.removeprefix("h_neurons.relative_dose.") for n in estimates if n.startswith("h_neurons.relative_dose.")]
+    for at in sorted(doses, key=lambda name: float(name.removeprefix("a")))[-1:]:
         own, other = estimates[f"h_neurons.relative_dose.{at}"].value, estimates.get(f"gradient.relative_dose.{at}")
         if own and other is not None and other.value is not None and other.value > 2 * own:
             add(

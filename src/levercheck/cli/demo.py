@@ -84,9 +84,10 @@ def _print(audit: dict[str, Any], root: Path, took: float) -> None:
     for arm in audit["arms"]:
         label = arm["label"]
         slopes = (_interval(estimates[f"{label}.slope"]), _interval(estimates[f"{label}.bare_slope"]))
-        last = max((n for n in estimates if n.startswith(f"{label}.relative_dose.")), default="")
-        effort = estimates[last].value if last else None
-        shown_effort = "" if effort is None else f"{effort:.3f} at {last.rpartition('.')[2].removeprefix('a')}"
+        stem = f"{label}.relative_dose.a"
+        dose = max((float(n.removeprefix(stem)) for n in estimates if n.startswith(stem)), default=None)
+        effort = None if dose is None else estimates[f"{stem}{dose:g}"].value
+        shown_effort = "" if effort is None else f"{effort:.3f} at {dose:g}"
         moved.add_row(escape(label), str(arm["neurons"]), *slopes, shown_effort)
     output.print()
     output.print(moved)

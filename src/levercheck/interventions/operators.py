@@ -25,7 +25,7 @@ class Receipt:
     """What the hooks of one intervention did since the last `collect`."""
 
     layers: tuple[int, ...]
-    _ratios: dict[int, list[torch.Tensor]] = field(default_factory=dict, repr=False)
+    _ratios: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def collect(self, lengths: Sequence[int]) -> list[float]:
         """Relative dose ‖Δ‖/‖h‖ of each row of the last pass: mean over its `lengths` positions, then over layers.
@@ -33,12 +33,12 @@ class Receipt:
         h is the output of the site's down-projection without the intervention and Δ the change of that output. Raises
         HookNeverFiredError when a layer's hook did not run.
         """
-        silent = [layer for layer in self.layers if not self._ratios.get(layer)]
+        silent = [layer for layer in self.layers if layer not in self._ratios]
         if silent:
             raise HookNeverFiredError(
                 f"no hook fired in layers {silent}, expected one pass: the model skipped the site"
             )
-        per_layer = [self._ratios[layer][-1].double() for layer in self.layers]
+        per_layer = [self._ratios[layer].double() for layer in self.layers]
         self._ratios.clear()
         real = torch.tensor(list(lengths), device=per_layer[0].device)
         inside = torch.arange(per_layer[0].shape[1], device=real.device) < real[:, None]  # padding is not measured
@@ -52,7 +52,7 @@ class Receipt:
 
     def record(self, layer: int, ratio: torch.Tensor) -> None:
         """Note the relative dose of one pass, float [rows, positions]."""
-        self._ratios.setdefault(layer, []).append(ratio)
+        self._ratios[layer] = ratio
 
 
 @contextmanager
