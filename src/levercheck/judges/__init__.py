@@ -1,0 +1,1 @@
+"""Models behind an OpenAI-compatible endpoint: a chat client, judged answers, answer spans, sampled answers."""
