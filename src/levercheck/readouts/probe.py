@@ -1,4 +1,8 @@
-"""The H-neuron readout: a sparse logistic probe on standardised CETT values, its C chosen on training folds only."""
+"""The H-neuron readout: a sparse logistic probe on CETT values, its C chosen on training folds only.
+
+Features may be a memory-mapped float16, float32 or float64 array [items, layers, neurons] in C order; folds and
+training rows are taken from it without a copy, and standardisation, the default, is implicit.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from levercheck.readouts.sparse_logistic import Fit, fit_path
+from levercheck.readouts.sparse_logistic import Fit, Intercept, fit_path
+from levercheck.readouts.sparse_matrix import Array, Columns, Rows, Scaling, row_indices
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+__all__ = ["OutOfFold", "Probe", "Scaling", "fit_probe", "out_of_fold"]
 
-
-@dataclass(frozen=True)
-class Scaling:
-    """Per-feature mean and standard deviation of the training items; constant features get deviation 1."""
-
-    mean: Array
-    deviation: Array
-
-    @classmethod
-    def of(cls, x: Array) -> Scaling:
-        """Measure both on `x`, float64 [items, features]."""
-        deviation = x.std(axis=0)
-        return cls(x.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
-
-    def __call__(self, x: Array) -> Array:
-        """Standardise float64 [items, features]."""
-        return (x - self.mean) / self.deviation
+Features = np.ndarray[Any, Any]  # float16, float32 or float64 [items, layers, neurons]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted sparse probe. `weights` are per standard deviation, float64 [layers, neurons]; scores are log-odds."""
+    """A fitted sparse probe. `weights` are per standard deviation, float64 [layers, neurons]; scores are log-odds.
+
+    The scaling of a probe on raw features is the identity.
+    """
 
     c: float
     weights: Array
@@ -51,11 +43,12 @@ class Probe:
         """(layer, index) of every weight that is not zero."""
         return tuple((int(layer), int(index)) for layer, index in np.argwhere(self.weights != 0))
 
-    def score(self, features: np.ndarray[Any, Any]) -> Array:
-        """Log-odds of the positive label for float [items, layers, neurons]."""
-        x = self.scaling(features.reshape(len(features), -1).astype(np.float64))
-        scores: Array = x @ self.weights.ravel() + self.intercept
-        return scores
+    def score(self, features: Features, rows: Rows | None = None) -> Array:
+        """Log-odds of the positive label, float64 [rows], for features [items, layers, neurons].
+
+        Only neurons with a weight are read. Raises `UsageError` when a value among them is not finite.
+        """
+        return Columns(_flat(features), rows, self.scaling).margins(self.weights.ravel(), self.intercept)
 
 
 @dataclass(frozen=True)
@@ -66,25 +59,63 @@ class OutOfFold:
     scores: Array
 
 
-def out_of_fold(features: np.ndarray[Any, Any], labels: Array, folds: Array, cs: Sequence[float]) -> OutOfFold:
-    """Score each fold with a path fitted on the others."""
-    x = features.reshape(len(features), -1).astype(np.float64)
-    scores = np.empty((len(cs), len(labels)))
-    for fold in np.unique(folds):
-        train, held = folds != fold, folds == fold
-        for row, (scaling, fit) in enumerate(_fit(x[train], labels[train], cs)):
-            scores[row, held] = scaling(x[held]) @ fit.coefficients + fit.intercept
+def out_of_fold(
+    features: Features,
+    labels: np.ndarray[Any, Any],
+    folds: np.ndarray[Any, Any],
+    cs: Sequence[float],
+    *,
+    rows: Rows | None = None,
+    scale: bool = True,
+    intercept: Intercept = "free",
+) -> OutOfFold:
+    """Score each fold with a path fitted on the others.
+
+    labels (0/1) and folds are per item of `features`; only `rows` (bool mask or indices) take part, and the scores
+    [cs, rows] keep their order. scale: standardise by the other folds; False leaves raw features. Raises what
+    `fit_path` raises.
+    """
+    x = _flat(features)
+    chosen = row_indices(rows, len(x))
+    chosen = np.arange(len(x)) if chosen is None else chosen
+    scores = np.empty((len(cs), len(chosen)))
+    for fold in np.unique(folds[chosen]):
+        held = folds[chosen] == fold
+        scaling, fits = _fit(x, labels, cs, chosen[~held], scale, intercept)
+        outside = Columns(x, chosen[held], scaling)
+        for row, fit in enumerate(fits):
+            scores[row, held] = outside.margins(fit.coefficients, fit.intercept)
     return OutOfFold(tuple(cs), scores)
 
 
-def fit_probe(features: np.ndarray[Any, Any], labels: Array, cs: Sequence[float]) -> Probe:
-    """Fit the path over `cs` on float [items, layers, neurons] with 0/1 labels; the probe of the largest C."""
-    x = features.reshape(len(features), -1).astype(np.float64)
-    scaling, fit = _fit(x, labels, sorted(cs))[-1]
+def fit_probe(
+    features: Features,
+    labels: np.ndarray[Any, Any],
+    cs: Sequence[float],
+    *,
+    rows: Rows | None = None,
+    scale: bool = True,
+    intercept: Intercept = "free",
+) -> Probe:
+    """Fit the path over `cs` on [items, layers, neurons] with 0/1 labels [items]; the probe of the largest C.
+
+    rows: bool mask or indices of the items to fit on. scale: standardise by them; False leaves raw features.
+    intercept: "free", or "penalised" as in liblinear. Raises what `fit_path` raises.
+    """
+    x = _flat(features)
+    scaling, fits = _fit(x, labels, sorted(cs), rows, scale, intercept)
+    fit = fits[-1]
     weights = fit.coefficients.reshape(features.shape[1:])
-    return Probe(fit.c, weights, fit.intercept, scaling, fit.kkt_residual)
+    return Probe(fit.c, weights, fit.intercept, scaling or Scaling.identity(x.shape[1]), fit.kkt_residual)
 
 
-def _fit(x: Array, labels: Array, cs: Sequence[float]) -> list[tuple[Scaling, Fit]]:
-    scaling = Scaling.of(x)
-    return [(scaling, fit) for fit in fit_path(scaling(x), labels.astype(np.float64), cs)]
+def _fit(
+    x: Features, labels: np.ndarray[Any, Any], cs: Sequence[float], rows: Rows | None, scale: bool, intercept: Intercept
+) -> tuple[Scaling | None, list[Fit]]:
+    scaling = Scaling.of(x, rows) if scale else None
+    return scaling, fit_path(x, labels, cs, rows=rows, scaling=scaling, intercept=intercept)
+
+
+def _flat(features: Features) -> Features:
+    """[items, layers · neurons], a view of features in C order."""
+    return features.reshape(len(features), -1)
