@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from levercheck.audit.derive import derive
 from levercheck.audit.tables import STUDY
@@ -18,13 +14,14 @@ from levercheck.audit.verify import AUDIT, verify
 from levercheck.benchmarks import counterfactual, facts
 from levercheck.benchmarks.facts import facts_digest
 from levercheck.benchmarks.prompts import PREFIX, context_prompt, question_prompt
-from levercheck.demo.reporter import Reporter
 from levercheck.demo.spec import DemoSpec
 from levercheck.errors import UsageError
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.files import read_json, write_json
+from levercheck.evidence.folder import claimed
 from levercheck.evidence.ledger import note
 from levercheck.evidence.provenance import SIDECAR, environment, now, write_sidecar
+from levercheck.evidence.reporter import Reporter
 
 
 def run_demo(
@@ -39,7 +36,7 @@ def run_demo(
     `source` is where to load the model from when that is not what `spec.model` calls it (a path on this machine).
     Raises UsageError for a directory that holds something else or other settings, and whatever the stages raise.
     """
-    with claimed(root):
+    with claimed(root, STUDY):
         check_settings(root, spec)
         if (root / AUDIT).exists() and (root / SIDECAR).exists():
             notify("this study is finished; checking it against its rows")
@@ -95,33 +92,6 @@ def _run(spec: DemoSpec, root: Path, reporter: Reporter, notify: Callable[[str],
     note(root, "finished", key=key, seconds=round(time.monotonic() - clock, 1))
     note(root, "analysed", standings=audit["verdict"]["standings"])
     return audit
-
-
-@contextmanager
-def claimed(root: Path) -> Iterator[None]:
-    """Create or take over an output directory; refuse one that is in use, unwritable or somebody else's."""
-    if root.exists() and not root.is_dir():
-        raise UsageError(f"'{root}' is a file, expected a directory: give another --out")
-    if root.is_dir():
-        foreign = [p.name for p in root.iterdir() if p.name != ".lock"]
-        if foreign and STUDY not in foreign:
-            raise UsageError(
-                f"'{root}' holds other files ({sorted(foreign)[0]}, ...): give --out a new or empty directory"
-            )
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"'{root}' cannot be created ({error.strerror}): give another --out") from None
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise UsageError(f"'{root}' is not writable: give another --out")
-    try:
-        lock = FileLock(root / ".lock", timeout=0)
-        with lock:
-            yield
-    except Timeout:
-        raise UsageError(
-            f"another levercheck process is working in '{root}': wait for it or give another --out"
-        ) from None
 
 
 def check_settings(root: Path, spec: DemoSpec) -> None:

@@ -18,11 +18,11 @@ from levercheck.benchmarks import counterfactual
 from levercheck.benchmarks.counterfactual import WITH_CONTEXT, WITHOUT_CONTEXT, ContextItem
 from levercheck.benchmarks.facts import Fact, load_facts
 from levercheck.benchmarks.prompts import PREFIX, question_prompt
-from levercheck.demo.reporter import Reporter
 from levercheck.demo.spec import DemoSpec
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
+from levercheck.evidence.reporter import Reporter
 from levercheck.evidence.splits import folds_by_entity, roles_by_entity, shuffled
 from levercheck.evidence.unit import Row, Unit, batch_names, open_array, read_array
 from levercheck.lm.batches import SharedPrefix, equal_batches, token_batches

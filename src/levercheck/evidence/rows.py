@@ -141,6 +141,12 @@ def read_part(folder: Path) -> pl.DataFrame:
         raise IntegrityError(f"{folder.name}/rows/{parts[0].name} cannot be read ({reason}): restore it") from None
 
 
+def has_rows(folder: Path) -> bool:
+    """True when a unit holds anything acknowledged: a part, or a journal that was begun."""
+    rows = folder / "rows"
+    return any(rows.glob("part-*.parquet")) or any(p.stat().st_size for p in rows.glob("journal-*.jsonl"))
+
+
 def content_digest(frame: pl.DataFrame) -> str:
     """SHA-256 over the canonical JSON of each row in order: independent of Parquet versions and compression."""
     total = hashlib.sha256()

@@ -70,3 +70,108 @@ SWEEP: Columns = {
     "mass": pl.Float64,  # joint probability of the two candidate tokens
     "relative_dose": pl.Float64,  # ‖Δ‖/‖h‖ at the site, null where nothing was hooked
 }
+
+QUESTIONS: Columns = {
+    "item_id": pl.String,
+    "question": pl.String,
+    "aliases": pl.List(pl.String),
+    "category": pl.String,
+    "entity": pl.String,
+    "answerable": pl.Boolean,
+    "skipped": pl.String,  # why it was not asked, null when it was
+}
+
+SAMPLES: Columns = {
+    "item_id": pl.String,
+    "sample": pl.Int64,
+    "text": pl.String,
+    "tokens": pl.List(pl.Int64),  # null from an endpoint, which returns text only
+    "verdict": pl.String,  # true, false, uncertain (no answer was given) or error (the judge failed)
+    "match": pl.String,  # how an alias was found: exact, boundary, substring, none; null from a language-model judge
+    "ruler": pl.String,
+    "mean_logprob": pl.Float64,  # natural log, mean over the answer's tokens
+    "first_logprob": pl.Float64,
+    "stopped": pl.Boolean,  # False: cut by the token cap
+}
+
+SPANS: Columns = {
+    "item_id": pl.String,
+    "label": pl.String,  # right, wrong
+    "text": pl.String,  # the representative response, as decoded
+    "tokens": pl.List(pl.Int64),
+    "start": pl.Int64,  # token positions of the answer inside `tokens`, half-open
+    "stop": pl.Int64,
+    "char_start": pl.Int64,  # the same answer in characters of `text`
+    "char_stop": pl.Int64,
+    "answer": pl.String,  # the stated answer, normalised: the key of answer-disjoint splits
+    "method": pl.String,  # whole, alias, extracted
+    "mentions": pl.Int64,  # how often the answer stands in the response; the first one is the span
+    "reencoded": pl.Boolean,  # True: tokens were made from the text afterwards
+    "mean_logprob": pl.Float64,
+    "agreement": pl.Float64,  # share of the samples that gave this text
+    "reason": pl.String,  # why there is no span, null when there is one
+}
+
+SPLIT: Columns = {
+    "item_id": pl.String,
+    "label": pl.String,
+    "category": pl.String,
+    "answer": pl.String,
+    "group": pl.String,  # items that share an entity, a gold answer or a near-identical question: one role
+    "role": pl.String,  # train, test or reserve
+    "fold": pl.Int64,  # of training items, for the choice of C; null elsewhere
+    "reason": pl.String,  # why an item is in reserve, null elsewhere
+}
+
+CAPTURED_REGIONS: Columns = {
+    "item_id": pl.String,
+    "index": pl.Int64,  # the item's row in the store
+    "tokens": pl.Int64,  # length of the sequence, shared prefix included
+    "answer_tokens": pl.Int64,
+    "other_tokens": pl.Int64,
+    "prompt_tokens": pl.Int64,
+    "output_tokens": pl.Int64,
+    "batch_rows": pl.Int64,  # shape of the batch that computed it
+    "batch_tokens": pl.Int64,
+}
+
+VERBOSITY: Columns = {
+    "item_id": pl.String,
+    "entity": pl.String,
+    "length": pl.String,  # short or long
+    "truth": pl.Boolean,
+    "reduce": pl.String,  # mean or max over the response's tokens
+    "layer": pl.Int64,  # null: the score of the whole readout
+    "index": pl.Int64,
+    "value": pl.Float64,
+    "tokens": pl.Int64,
+}
+
+REFITS: Columns = {
+    "purpose": pl.String,  # bootstrap, half, control (labels drawn per answer string), category, without (a component)
+    "draw": pl.Int64,
+    "c": pl.Float64,
+    "held_out": pl.String,  # the category or the component left out
+    "metric": pl.String,  # weight, intercept, score, label (of the control task), train_auroc; failed: no fit
+    "item_id": pl.String,  # of scores and labels
+    "layer": pl.Int64,  # of weights
+    "index": pl.Int64,
+    "value": pl.Float64,
+}
+
+VERDICTS: Columns = {
+    "item_id": pl.String,
+    "text": pl.String,  # a distinct answer
+    "verdict": pl.String,  # true, false, uncertain or error
+    "judge": pl.String,
+}
+
+PATH: Columns = {
+    "c": pl.Float64,
+    "layer": pl.Int64,  # null: the intercept
+    "index": pl.Int64,
+    "weight": pl.Float64,
+    "mean": pl.Float64,  # null: raw features
+    "deviation": pl.Float64,
+    "kkt": pl.Float64,  # of the solution, in the intercept's row
+}

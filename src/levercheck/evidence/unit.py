@@ -115,25 +115,27 @@ def check_outputs(root: Path, sidecar: dict[str, Any]) -> None:
             )
 
 
-def open_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
-    """A float32 .npy file open for writing, created when absent; one of another shape is an IntegrityError."""
+def open_array(path: Path, shape: tuple[int, ...], dtype: str = "float32") -> np.memmap[Any, Any]:
+    """A .npy file open for writing, created when absent; one of another shape or dtype is an IntegrityError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         try:
             existing = np.lib.format.open_memmap(path, mode="r+")
         except (ValueError, OSError) as error:
             raise IntegrityError(f"{path.name} cannot be read as an array ({error}): delete its folder") from None
-        if existing.shape == shape and existing.dtype == np.float32:
+        if existing.shape == shape and existing.dtype == np.dtype(dtype):
             return existing
-        raise IntegrityError(f"{path.name} has shape {existing.shape}, expected {shape}: delete its folder")
-    created = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        raise IntegrityError(
+            f"{path.name} has shape {existing.shape} {existing.dtype}, expected {shape} {dtype}: delete its folder"
+        )
+    created = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
     created.flush()
     sync_folder(path.parent)
     return created
 
 
 def read_array(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A float32 array, memory-mapped; pickled content is refused."""
+    """An array, memory-mapped; pickled content is refused."""
     try:
         array: np.ndarray[Any, np.dtype[np.float32]] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

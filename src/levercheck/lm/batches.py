@@ -52,6 +52,19 @@ def right_padded(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple
     return torch.tensor(rows, device=lm.device), last
 
 
+def left_padded(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """Inputs of the trunk for whole sequences filled up on the left.
+
+    A mask hides the filling and positions count from each sequence's own start. There is no cached prefix: filling
+    between a prefix and its continuation would take up places of a sliding window.
+    """
+    longest = max(len(s) for s in sequences)
+    gaps = torch.tensor([longest - len(s) for s in sequences], device=lm.device)[:, None]
+    ids = torch.tensor([[s[0]] * (longest - len(s)) + list(s) for s in sequences], device=lm.device)
+    places = torch.arange(longest, device=lm.device)[None] - gaps
+    return {"input_ids": ids, "attention_mask": (places >= 0).long(), "position_ids": places.clamp(min=0)}
+
+
 def last_logits(lm: LanguageModel, sequences: Sequence[Sequence[int]], **options: Any) -> torch.Tensor:
     """Next-token logits at the end of every sequence, float32 [sequences, vocabulary]; the head sees few positions."""
     ids, last = right_padded(lm, sequences)

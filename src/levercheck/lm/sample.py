@@ -24,7 +24,7 @@ class Sampling:
     top_k: int = 50
     top_p: float = 0.9
     max_new_tokens: int = 8
-    stop: str = "\n"  # an answer ends before the first token whose text contains this, or at an end token
+    stop: str = "\n"  # an answer ends before the first token whose text contains this ("": nothing), or at an end token
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def sample_batch(
                     children.setdefault((row, token), []).append(pair)
         if not children or position == sampling.max_new_tokens - 1:
             break
-        rows = torch.tensor([row for row, _ in children], device=lm.device)
         kept = output.past_key_values
-        kept.batch_select_indices(rows)
+        parents = [row for row, _ in children]
+        if parents != list(range(len(states))):
+            kept.batch_select_indices(torch.tensor(parents, device=lm.device))
         step = torch.tensor([[token] for _, token in children], device=lm.device)
         output = lm.model(input_ids=step, past_key_values=kept, use_cache=True, logits_to_keep=1)
         states = list(children.values())
@@ -132,6 +133,6 @@ def _answer(lm: LanguageModel, tokens: list[int], logprobs: list[float], stopped
 def _stop_test(lm: LanguageModel, stop: str) -> Callable[[int], bool]:
     @cache
     def is_stop(token: int) -> bool:
-        return token in lm.end_ids or stop in lm.decode([token])
+        return token in lm.end_ids or (stop != "" and stop in lm.decode([token]))
 
     return is_stop
