@@ -13,13 +13,7 @@ def consistency(answers: pl.DataFrame) -> pl.DataFrame:
     `usable` is False for mixed items and for an empty representative answer, which has no tokens to read.
     """
     ordered = answers.sort("item_id", "sample")
-    texts = (
-        ordered.group_by("item_id", "text", maintain_order=True)
-        .agg(pl.len().alias("votes"), pl.all().exclude("text", "correct").first())
-        .sort("item_id", "votes", "sample", descending=[False, True, False])
-        .group_by("item_id", maintain_order=True)
-        .first()
-    )
+    texts = representative(ordered.drop("correct"))
     counts = ordered.group_by("item_id").agg(pl.len().alias("samples"), pl.col("correct").sum().alias("right"))
     label = (
         pl.when(pl.col("right") == pl.col("samples"))
@@ -52,5 +46,54 @@ def consistency(answers: pl.DataFrame) -> pl.DataFrame:
             "right",
             "samples",
         )
+        .sort("item_id")
+    )
+
+
+def representative(answers: pl.DataFrame) -> pl.DataFrame:
+    """Each item's most frequent `text` with its `votes`, the first sample's among equals; other columns are its own."""
+    return (
+        answers.sort("item_id", "sample")
+        .group_by("item_id", "text", maintain_order=True)
+        .agg(pl.len().alias("votes"), pl.all().exclude("text").first())
+        .sort("item_id", "votes", "sample", descending=[False, True, False])
+        .group_by("item_id", maintain_order=True)
+        .first()
+    )
+
+
+def judged_labels(samples: pl.DataFrame, expected: int) -> pl.DataFrame:
+    """One row per item from its SAMPLES rows, sorted by item id.
+
+    `label` is right (every sample judged true), wrong (every one false), mixed (both), uncertain (a sample gave no
+    answer), error (a sample could not be judged) or incomplete (not `expected` samples); the later ones win. The other
+    columns are those of the representative answer, with `agreement`, its share of the samples, and `right`, the number
+    judged true.
+    """
+    verdict = pl.col("verdict")
+    counts = samples.group_by("item_id").agg(
+        pl.len().alias("samples"),
+        (verdict == "true").sum().cast(pl.Int64).alias("right"),
+        (verdict == "uncertain").sum().alias("uncertain"),
+        ((verdict == "error") | verdict.is_null()).sum().alias("errors"),
+    )
+    label = (
+        pl.when(pl.col("samples") != expected)
+        .then(pl.lit("incomplete"))
+        .when(pl.col("errors") > 0)
+        .then(pl.lit("error"))
+        .when(pl.col("uncertain") > 0)
+        .then(pl.lit("uncertain"))
+        .when(pl.col("right") == pl.col("samples"))
+        .then(pl.lit("right"))
+        .when(pl.col("right") == 0)
+        .then(pl.lit("wrong"))
+        .otherwise(pl.lit("mixed"))
+    )
+    return (
+        representative(samples)
+        .join(counts, on="item_id", validate="1:1")
+        .with_columns(label.alias("label"), (pl.col("votes") / pl.col("samples")).alias("agreement"))
+        .drop("votes", "sample", "uncertain", "errors")
         .sort("item_id")
     )

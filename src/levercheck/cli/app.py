@@ -13,7 +13,7 @@ import cyclopts
 from cyclopts.exceptions import CycloptsError
 
 from levercheck import __version__
-from levercheck.cli import demo, importing, inventory, reanalyze, verify
+from levercheck.cli import demo, detect, importing, interop, inventory, neurons, reanalyze, verify
 from levercheck.cli.console import clean, errors
 from levercheck.errors import LevercheckError
 
@@ -35,6 +35,14 @@ app = cyclopts.App(
 )
 app.command(demo.demo)
 app.command(verify.verify)
+app.command(detect.collect)
+app.command(detect.spans)
+app.command(detect.split)
+app.command(detect.capture)
+app.command(detect.probe)
+app.command(neurons.neurons)
+app.command(interop.import_h_neurons)
+app.command(interop.export_h_neurons)
 app.command(reanalyze.reanalyze)
 app.command(reanalyze.compare)
 app.command(importing.import_, name="import")

@@ -1,0 +1,87 @@
+"""What the commands of the H-neuron pipeline print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from rich.table import Table
+
+from levercheck.cli.console import clean, output
+from levercheck.stats import Estimate
+
+
+def show(as_json: bool, results: dict[str, Any], draw: Callable[[], None]) -> int:
+    """Print results as JSON or draw them; returns exit code 0."""
+    if as_json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        draw()
+    return 0
+
+
+def interval(record: dict[str, Any], scale: float = 1.0, digits: int = 2) -> str:
+    """`value [low, high]` of an estimate's record."""
+    e = Estimate.from_dict(record)
+    if e.value is None:
+        return f"not estimable ({e.note})" if e.note else "not estimable"
+    value, *ends = (None if v is None else f"{v * scale:.{digits}f}" for v in (e.value, e.low, e.high))
+    return f"{value}" if None in ends else f"{value} [{ends[0]}, {ends[1]}]"
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table in the house style."""
+    shown = Table(title=title, title_justify="left", show_edge=False)
+    for column in columns:
+        shown.add_column(column)
+    return shown
+
+
+def funnel(results: dict[str, Any]) -> None:
+    """What became of the questions."""
+    shown = table(f"{results['questions']} questions", "all samples", "% of questions [95 % interval]")
+    for label, record in results["labels"].items():
+        shown.add_row(label, interval(record, 100, 1))
+    output.print(shown)
+
+
+def spans(results: dict[str, Any]) -> None:
+    """How spans were found, per label."""
+    shown = table("Answer spans, % of responses [95 % interval]", "", "right", "wrong")
+    for name in results["per_label"]["right"]:
+        shown.add_row(name, *(interval(results["per_label"][label][name], 100, 1) for label in ("right", "wrong")))
+    output.print(shown)
+    for reason, count in results["reasons"].items():
+        output.print(f"  {count} without a span: {clean(reason)}", markup=False)
+
+
+def split(results: dict[str, Any]) -> None:
+    """Counts of the roles and what they share."""
+    shown = table("Roles", "role", "right", "wrong", "groups", "answers")
+    for role, counts in results["roles"].items():
+        shown.add_row(role, *(str(counts[k]) for k in ("right", "wrong", "groups", "answers")))
+    output.print(shown)
+    shared = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in results["shared"].items())
+    output.print(f"  shared by train and test: {shared}", soft_wrap=True)
+    for reason, count in results["reserve"].items():
+        output.print(f"  {count} in reserve: {clean(reason)}", markup=False)
+
+
+def probe(results: dict[str, Any]) -> None:
+    """Test and training performance, and the C path."""
+    n, clusters = results["test"]["auroc"]["n"], results["test"]["auroc"]["clusters"]
+    shown = table(
+        f"Readout: {results['h_neurons']} H-neurons of {results['components']} weights, C = {results['c']:g}",
+        "",
+        f"test [95 % interval], n = {n}, {clusters} groups",
+        "training",
+    )
+    for name in ("auroc", "accuracy", "precision", "recall", "f1"):
+        shown.add_row(name, interval(results["test"][name]), interval(results["train"][name]))
+    output.print(shown)
+    path = table("C path", "C", "out-of-fold AUROC (sd of folds)", "weights", "positive", "KKT residual")
+    for row, fit in zip(results["c_grid"], results["path"], strict=True):
+        area = f"{row['mean_fold_auroc']:.3f} ({row['sd']:.3f})"
+        path.add_row(f"{row['c']:g}", area, str(fit["nonzero"]), str(fit["positive"]), f"{fit['kkt_residual']:.0e}")
+    output.print(path)

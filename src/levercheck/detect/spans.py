@@ -1,0 +1,183 @@
+"""Stage 2: where in the consistent answers the answer itself stands, as token positions.
+
+The span must be found in the same way for right and for wrong answers, or how it was found would tell the label. So
+a short response is trimmed to its content whatever it says (`whole`); a longer one goes to a language model that quotes
+the answer (`extracted`), where one is given; only then is an accepted alias looked for (`alias`), which right answers
+alone can have. The method is a column, and its share per label stands in the results.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from levercheck.audit.labels import judged_labels
+from levercheck.benchmarks.answers import normalise
+from levercheck.detect.workspace import Workspace
+from levercheck.errors import NotEnoughDataError
+from levercheck.evidence import schema
+from levercheck.evidence.unit import Row
+from levercheck.lm.model import LanguageModel
+from levercheck.lm.offsets import token_offsets, token_span
+from levercheck.stats import proportion
+
+METHOD = "answer-span/v1"
+WHOLE_WORDS = 8
+"""Longest trimmed response that is its own answer."""
+
+Found = tuple[int, int] | str
+"""A character span, or the reason why there is none."""
+
+Extract = Callable[[Sequence[tuple[str, str]]], list[Found]]
+"""(question, response) pairs to spans."""
+
+_LEAD = re.compile(
+    r"\s*(?:(?:the|my)\s+(?:correct\s+|final\s+)?answer\s*(?:is|:)|answer\s*:|it\s+is|it's|it’s|that\s+is)\s*:?\s*",
+    re.IGNORECASE,
+)
+_EDGE = " \t\r\n\"'`*_#.,;:!?()[]{}<>“”‘’«»…"
+
+
+def trimmed(text: str) -> tuple[int, int]:
+    """Characters of a response without lead-in ("The answer is"), marks and markdown; (0, 0) when nothing is left."""
+    line = text if "\n" not in text.strip() else text.strip().split("\n")[0]
+    offset = text.index(line) if line else 0
+    lead = _LEAD.match(line)
+    start = lead.end() if lead and lead.end() < len(line.rstrip(_EDGE)) else 0
+    stop = len(line)
+    while start < stop and line[start] in _EDGE:
+        start += 1
+    while stop > start and line[stop - 1] in _EDGE:
+        if line[stop - 1] in ")]" and line.count("(", start, stop) + line.count("[", start, stop):
+            break  # "Paris (France)" keeps its bracket
+        stop -= 1
+    return (offset + start, offset + stop) if stop > start else (0, 0)
+
+
+def find_alias(text: str, aliases: Sequence[str]) -> tuple[int, int] | None:
+    """Characters of the first whole-word mention of an alias, longest alias first; None when there is none."""
+    for alias in sorted({a.strip() for a in aliases if a.strip()}, key=lambda a: (-len(a), a)):
+        words = [re.escape(w) for w in re.split(r"\s+", alias)]
+        pattern = r"(?<!\w)" + re.sub("['’]", "['’]", r"\s+".join(words)) + r"(?!\w)"
+        if found := re.search(pattern, text, re.IGNORECASE):
+            return found.span()
+    return None
+
+
+def whole(text: str) -> Found:
+    """The trimmed response when it is one short line, else the reason why it is not its own answer."""
+    start, stop = trimmed(text)
+    if start == stop:
+        return "the response states nothing"
+    if "\n" in text.strip() or len(text[start:stop].split()) > WHOLE_WORDS:
+        return f"longer than {WHOLE_WORDS} words and no extractor given"
+    return start, stop
+
+
+def spans(
+    ws: Workspace, lm: LanguageModel, *, extract: Extract | None = None, identity: dict[str, Any] | None = None
+) -> pl.DataFrame:
+    """SPANS rows of every consistent item, those without a span with their reason.
+
+    `lm` gives the tokenizer; it must be the one that made the tokens. `identity` records what `extract` is.
+    Raises NotEnoughDataError without right or without wrong answers.
+    """
+    answers = ws.sidecar("answers")["settings"]
+    upstream = ["questions", "answers"]
+    samples = ws.rows("answers")
+    if ws.has("verdicts"):
+        upstream.append("verdicts")
+        judged = ws.rows("verdicts").select("item_id", "text", "verdict")
+        samples = samples.drop("verdict").join(judged, on=["item_id", "text"], how="left", validate="m:1")
+    labels = judged_labels(samples, answers["sampling"]["samples"])
+    consistent = labels.filter(pl.col("label").is_in(["right", "wrong"]))
+    for label in ("right", "wrong"):
+        if not (consistent["label"] == label).any():
+            raise NotEnoughDataError(
+                f"no question is consistently {label} among {len(labels)}: ask more or other questions, or use "
+                "another model"
+            )
+    records = consistent.join(ws.rows("questions").select("item_id", "question", "aliases"), on="item_id").to_dicts()
+    size = 64
+
+    def work(batch: list[dict[str, Any]]) -> list[Row]:
+        return [_row(lm, record, *found) for record, found in zip(batch, _locate(lm, batch, extract), strict=True)]
+
+    return ws.compute(
+        "spans",
+        {"method": METHOD, "extractor": identity, "tokenizer": lm.identity["tokenizer"], "whole_words": WHOLE_WORDS},
+        upstream,
+        schema.SPANS,
+        ["item_id"],
+        title="find answer spans",
+        batches=[records[i : i + size] for i in range(0, len(records), size)],
+        rows=len(records),
+        work=work,
+        summarise=summary,
+    )
+
+
+def _locate(
+    lm: LanguageModel, records: Sequence[dict[str, Any]], extract: Extract | None
+) -> list[tuple[list[int], str, Found]]:
+    """Tokens, method and span of every record's response."""
+    tokens = [lm.encode(" " + r["text"]) if r["tokens"] is None else list(r["tokens"]) for r in records]
+    texts = [lm.decode(t) for t in tokens]
+    found: list[tuple[str, Found]] = [("whole", whole(text)) for text in texts]
+    long = [i for i, (_, span) in enumerate(found) if isinstance(span, str) and trimmed(texts[i]) != (0, 0)]
+    if extract is not None and long:
+        for i, span in zip(long, extract([(records[i]["question"], texts[i]) for i in long]), strict=True):
+            found[i] = ("extracted", span)
+    for i in long:
+        alias = find_alias(texts[i], records[i]["aliases"] or []) if isinstance(found[i][1], str) else None
+        if alias is not None:
+            found[i] = ("alias", alias)
+    return [(t, method, span) for t, (method, span) in zip(tokens, found, strict=True)]
+
+
+def _row(lm: LanguageModel, record: Mapping[str, Any], tokens: list[int], method: str, found: Found) -> Row:
+    raw = lm.decode(tokens)
+    row: Row = {
+        "item_id": record["item_id"],
+        "label": record["label"],
+        "text": raw,
+        "tokens": tokens,
+        "reencoded": record["tokens"] is None,
+        "mean_logprob": record["mean_logprob"],
+        "agreement": record["agreement"],
+    }
+    if isinstance(found, str):
+        return {**row, "reason": found}
+    start, stop = found
+    try:
+        first, last = token_span(token_offsets(lm.decode, tokens), start, stop)
+    except ValueError as error:
+        return {**row, "reason": str(error)}
+    answer = raw[start:stop]
+    mentions = len(re.findall(r"(?<!\w)" + re.escape(answer) + r"(?!\w)", raw, re.IGNORECASE))
+    return {
+        **row,
+        "start": first,
+        "stop": last,
+        "char_start": start,
+        "char_stop": stop,
+        "answer": normalise(answer) or answer.casefold(),
+        "method": method,
+        "mentions": max(mentions, 1),
+        "reason": None,
+    }
+
+
+def summary(rows: pl.DataFrame) -> dict[str, Any]:
+    """Shares of spans found, and of every method, per label: a difference would let the method tell the label."""
+    found: dict[str, Any] = {}
+    for label in ("right", "wrong"):
+        part = rows.filter(pl.col("label") == label)
+        counts = {"found": int(part["reason"].is_null().sum())}
+        counts |= {method: int((part["method"] == method).sum()) for method in ("whole", "extracted", "alias")}
+        found[label] = {name: proportion(k, len(part)).to_dict() for name, k in counts.items()}
+    reasons = rows.filter(pl.col("reason").is_not_null()).group_by("reason").len().sort("reason")
+    return {"per_label": found, "reasons": dict(reasons.rows())}

@@ -1,0 +1,167 @@
+"""A workspace: the folder that the stages of a readout share, each in a unit of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from levercheck.errors import IntegrityError, MissingError, UsageError
+from levercheck.evidence.canonical import digest
+from levercheck.evidence.files import read_json, write_json
+from levercheck.evidence.folder import claimed
+from levercheck.evidence.ledger import note
+from levercheck.evidence.provenance import read_sidecar, write_sidecar
+from levercheck.evidence.reporter import Reporter
+from levercheck.evidence.rows import Schema, has_rows, read_part
+from levercheck.evidence.unit import RESULTS, Row, Unit, batch_names, check_outputs
+
+MARKER = "workspace.json"
+SCHEMA = "levercheck.workspace/v1"
+
+COMMANDS = {
+    "questions": "collect",
+    "answers": "collect",
+    "spans": "spans",
+    "split": "split",
+    "capture": "capture",
+    "probes": "probe",
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One chain of stages in a folder. Units are keyed by their settings and by the content of the rows before them."""
+
+    root: Path
+    reporter: Reporter
+    _checked: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    def sidecar(self, name: str) -> dict[str, Any]:
+        """The checked sidecar of a finished unit; MissingError names the command that makes it."""
+        if name not in self._checked:
+            found = read_sidecar(self.root / name)
+            if found is None or found.get("status") != "complete":
+                command = COMMANDS.get(name.partition("/")[0], name)
+                raise MissingError(
+                    f"'{self.root}' has no finished {name}: run 'levercheck {command}' on it first (an interrupted "
+                    "one continues)"
+                )
+            check_outputs(self.root, found)
+            self._checked[name] = found
+        return self._checked[name]
+
+    def has(self, name: str) -> bool:
+        """True when the unit is finished."""
+        found = read_sidecar(self.root / name)
+        return found is not None and found.get("status") == "complete"
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """What a finished unit was made with."""
+        settings: dict[str, Any] = self.sidecar(name)["settings"]
+        return settings
+
+    def rows(self, name: str) -> pl.DataFrame:
+        """Rows of a finished unit."""
+        self.sidecar(name)
+        return read_part(self.root / name)
+
+    def results(self, name: str) -> dict[str, Any]:
+        """The `results.json` of a finished unit."""
+        self.sidecar(name)
+        found: dict[str, Any] = read_json(self.root / name / RESULTS)
+        return found
+
+    def compute(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        upstream: Sequence[str],
+        columns: Schema,
+        order: Sequence[str],
+        *,
+        title: str,
+        batches: Sequence[Any],
+        rows: int,
+        work: Callable[[Any], list[Row]],
+        array: Path | None = None,
+        summarise: Callable[[pl.DataFrame], dict[str, Any]] | None = None,
+    ) -> pl.DataFrame:
+        """Compute what is missing of a unit, under a progress bar of `rows`, and return its rows.
+
+        `order` sorts the finished rows. A unit that was made with other settings or from other rows is a UsageError;
+        so a second run with the same ones only reads.
+        """
+        before = {other: self.sidecar(other)["rows_sha256"] for other in upstream}
+        made = {"settings": dict(settings), "upstream": before}
+        key = digest({"unit": name, **made})
+        found = read_sidecar(self.root / name)
+        if found is None or (found.get("status") == "started" and not has_rows(self.root / name)):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+            write_sidecar(self.root / name, self.root, {"unit": name, "key": key, **made}, [], "started")
+        else:
+            _same(name, found, made)
+        unit = Unit(self.root, name, key, columns, order)
+        with self.reporter.stage(title, rows, "rows") as tick:
+            if unit.complete:
+                tick(rows)
+            else:
+                note(self.root, "started", unit=name, key=key)
+                try:
+                    unit.run(batch_names(batches), work, facts=made, tick=tick, array=array, summarise=summarise)
+                except BaseException as error:
+                    kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                    note(self.root, kind, unit=name, error=type(error).__name__)
+                    raise
+                note(self.root, "finished", unit=name, key=key)
+        return unit.rows()
+
+
+def _same(name: str, found: dict[str, Any], made: dict[str, Any]) -> None:
+    if found.get("upstream") != made["upstream"]:
+        changed = sorted(k for k, v in made["upstream"].items() if found.get("upstream", {}).get(k) != v)
+        raise UsageError(
+            f"{name}/ was made from other rows of {', '.join(changed)}: move '{name}' out of the workspace, or use a "
+            "new one"
+        )
+    old, new = _flat(found.get("settings", {})), _flat(made["settings"])
+    for setting in sorted(old.keys() | new.keys()):
+        if old.get(setting) != new.get(setting):
+            raise UsageError(
+                f"{name}/ was made with {setting} = {_short(old.get(setting))}, asked for "
+                f"{_short(new.get(setting))}: give the same settings, or use a new workspace (for probes, another "
+                "--name)"
+            )
+
+
+@contextmanager
+def workspace(root: Path, reporter: Reporter, *, create: bool = False) -> Iterator[Workspace]:
+    """Claim a workspace for one command; only `create` makes a new one."""
+    if not create and not (root / MARKER).is_file():
+        raise UsageError(f"'{root}' is no workspace (it has no {MARKER}): start one with 'levercheck collect'")
+    with claimed(root, MARKER):
+        if not (root / MARKER).exists():
+            write_json(root / MARKER, {"schema": SCHEMA})
+        found = read_json(root / MARKER)
+        if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+            raise IntegrityError(f"{MARKER} of '{root}' is not of {SCHEMA}: restore it or use a new workspace")
+        yield Workspace(root, reporter)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, entry in value.items():
+        if isinstance(entry, dict):
+            flat.update(_flat(entry, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = entry
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
