@@ -22,7 +22,8 @@ import torch
 from levercheck.benchmarks.facts import load_facts
 from levercheck.lm.batches import SharedPrefix, right_padded, token_batches
 from levercheck.lm.model import LanguageModel, load_model
-from levercheck.readouts.cett import EPSILON, Channel, capture_batch
+from levercheck.readouts.cett import EPSILON, capture_batch
+from levercheck.readouts.store import Channel
 
 CHANNELS = [Channel("answer"), Channel("other")]
 

@@ -65,7 +65,7 @@ torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
 from levercheck.cli.neurons import neurons as command  # noqa: E402
 from levercheck.detect import neurons as stage  # noqa: E402
-from levercheck.detect.capture import STORE  # noqa: E402
+from levercheck.detect.stored import STORE  # noqa: E402
 from levercheck.detect.workspace import workspace  # noqa: E402
 from levercheck.errors import MissingError, NotEnoughDataError, UsageError  # noqa: E402
 from levercheck.evidence import schema  # noqa: E402
@@ -202,7 +202,7 @@ def test_the_command(lm, readout, tmp_path, capsys, monkeypatch):
     fill(root, lm, readout)
     asked = []
     monkeypatch.setattr(models, "load_model", lambda name, **_: asked.append(name) or lm)
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("levercheck.cli.console.output._width", 300)
     # planted so that a hostile token is what the heaviest neuron promotes most
     write = lm.sites[1].write
     kept = write[:, 4].clone()

@@ -20,12 +20,13 @@ pytest.importorskip("torch", reason="needs levercheck[lm]")
 from tests.conftest import SilentReporter
 
 from levercheck.benchmarks.questions import load_questions
-from levercheck.detect.capture import CaptureSpec, capture, open_store, plan
+from levercheck.detect.capture import capture, plan
 from levercheck.detect.collect import collect
 from levercheck.detect.probe import ProbeSpec, probe
 from levercheck.detect.prompting import prompting_for
 from levercheck.detect.spans import spans
 from levercheck.detect.split import SplitSpec, split
+from levercheck.detect.stored import CaptureSpec, open_store
 from levercheck.detect.workspace import Workspace, workspace
 from levercheck.errors import IntegrityError, MissingError, UsageError
 from levercheck.lm.sample import Sampling

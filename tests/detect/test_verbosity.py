@@ -324,7 +324,8 @@ def test_a_sentence_keeps_braces_of_the_question():
 def test_the_real_capture_and_resume(lm, readout, tmp_path, monkeypatch, short_prompts):
     """Batches and a kill in the middle change nothing; the values are those of one sequence alone."""
     from levercheck.lm.batches import SharedPrefix
-    from levercheck.readouts.cett import Channel, capture_batch
+    from levercheck.readouts.cett import capture_batch
+    from levercheck.readouts.store import Channel
 
     with workspace(tmp_path / "one", Silent(), create=True) as ws:
         fill(ws, lm)

@@ -13,10 +13,11 @@ import pytest
 
 pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.detect.capture import CaptureSpec, capture, open_store
+from levercheck.detect.capture import capture
 from levercheck.detect.probe import ProbeSpec, probe
 from levercheck.detect.spans import spans as find_spans
 from levercheck.detect.split import SplitSpec, split
+from levercheck.detect.stored import CaptureSpec, open_store
 from levercheck.detect.workspace import workspace
 from levercheck.errors import IntegrityError, LevercheckError, MissingError, NotEnoughDataError, UsageError
 from levercheck.interop import h_neurons_formats as formats

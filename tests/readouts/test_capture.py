@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 from levercheck.detect.capture import regions_of  # noqa: E402
 from levercheck.errors import UsageError  # noqa: E402
 from levercheck.lm.batches import SharedPrefix  # noqa: E402
-from levercheck.readouts.cett import EPSILON, Channel, capture_batch  # noqa: E402
+from levercheck.readouts.cett import EPSILON, capture_batch  # noqa: E402
+from levercheck.readouts.store import Channel  # noqa: E402
 
 CHANNELS = [
     Channel(region, measure, reduce)

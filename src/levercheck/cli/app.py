@@ -13,7 +13,7 @@ import cyclopts
 from cyclopts.exceptions import CycloptsError
 
 from levercheck import __version__
-from levercheck.cli import demo, detect, importing, interop, inventory, neurons, reanalyze, verify
+from levercheck.cli import audit_readout, demo, detect, importing, interop, inventory, neurons, reanalyze, verify
 from levercheck.cli.console import clean, errors
 from levercheck.errors import LevercheckError
 
@@ -40,6 +40,8 @@ app.command(detect.spans)
 app.command(detect.split)
 app.command(detect.capture)
 app.command(detect.probe)
+app.command(audit_readout.audit_readout)
+app.command(audit_readout.h_neurons)
 app.command(neurons.neurons)
 app.command(interop.import_h_neurons)
 app.command(interop.export_h_neurons)

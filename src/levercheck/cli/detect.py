@@ -254,8 +254,9 @@ def capture(
 
     Example: levercheck capture runs/h --regions answer,other,output --reduce mean,max
     """
-    from levercheck.detect.capture import CaptureSpec, plan
     from levercheck.detect.capture import capture as run
+    from levercheck.detect.capture import plan
+    from levercheck.detect.stored import CaptureSpec
 
     spec = checked(
         CaptureSpec,
@@ -302,9 +303,9 @@ def probe(
 
     Example: levercheck probe runs/h --mode 3-vs-1 --c 0.1,0.3,1,3
     """
-    from levercheck.detect.capture import open_store
     from levercheck.detect.probe import ProbeSpec
     from levercheck.detect.probe import probe as run
+    from levercheck.detect.stored import open_store
 
     spec = checked(
         ProbeSpec,

@@ -71,8 +71,9 @@ def split(results: dict[str, Any]) -> None:
 def probe(results: dict[str, Any]) -> None:
     """Test and training performance, and the C path."""
     n, clusters = results["test"]["auroc"]["n"], results["test"]["auroc"]["clusters"]
+    chosen = next(row for row in results["path"] if row["c"] == results["c"])
     shown = table(
-        f"Readout: {results['h_neurons']} H-neurons of {results['components']} weights, C = {results['c']:g}",
+        f"Readout: {chosen['positive']} H-neurons of {chosen['nonzero']} weights, C = {results['c']:g}",
         "",
         f"test [95 % interval], n = {n}, {clusters} groups",
         "training",
@@ -85,3 +86,29 @@ def probe(results: dict[str, Any]) -> None:
         area = f"{row['mean_fold_auroc']:.3f} ({row['sd']:.3f})"
         path.add_row(f"{row['c']:g}", area, str(fit["nonzero"]), str(fit["positive"]), f"{fit['kkt_residual']:.0e}")
     output.print(path)
+    if results["c_is_the_largest_tried"] and len(results["c_grid"]) > 1:
+        output.print("  the best C is the largest that was tried: --c can name larger ones", style="yellow")
+
+
+def audit(results: dict[str, Any]) -> None:
+    """What every check shows, and the numbers behind it."""
+    shown = table("Readout audit: what the test role shows", "check", "")
+    for name, word in results["checks"].items():
+        shown.add_row(name, word)
+    output.print(shown)
+    detector = results["detector"]["auroc"]
+    rows = table(
+        f"AUROC on {detector['n']} test items, {detector['clusters']} {results['cluster_unit']}s",
+        "score",
+        "AUROC [95 % interval]",
+        "probe minus it",
+    )
+    rows.add_row("probe", interval(detector), "")
+    for name, entry in results["baselines"].items():
+        if "auroc" in entry:
+            rows.add_row(name, interval(entry["auroc"]), interval(entry["probe_minus_baseline"]))
+        else:
+            rows.add_row(name, clean(str(entry.get("absent", "absent"))), "")
+    output.print(rows)
+    for line in results.get("report", [])[:1]:
+        output.print(f"report {clean(line)}", markup=False, soft_wrap=True)

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from levercheck.detect.prompting import from_identity
+from levercheck.detect.stored import STORE, CaptureSpec, open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import MissingError, UsageError
 from levercheck.evidence import schema
-from levercheck.evidence.unit import Row, open_array, read_array
-from levercheck.lm.batches import TOKENS_PER_BATCH, SharedPrefix, token_batches
+from levercheck.evidence.unit import Row, open_array
+from levercheck.lm.batches import SharedPrefix, token_batches
 from levercheck.lm.model import LanguageModel
-from levercheck.readouts.cett import Channel, Region, capture_batch
+from levercheck.readouts.cett import Region, capture_batch
 from levercheck.readouts.store import FeatureStore
-
-STORE = "features.npy"
-REGIONS = ("answer", "other", "prompt", "output")
-"""answer: the answer's tokens; prompt: the question's; output: the response's; other: prompt and output without answer.
-Start tokens and solved examples belong to none; the end-of-turn token is not part of a response."""
-
-RegionName = Literal["answer", "other", "prompt", "output"]
-
-
-class CaptureSpec(BaseModel):
-    """What is stored per item: regions x measures x reductions, one channel each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    regions: tuple[RegionName, ...] = ("answer", "other")
-    measures: tuple[Literal["cett", "abs"], ...] = ("cett",)
-    reduces: tuple[Literal["mean", "max"], ...] = ("mean",)
-    dtype: Literal["float32", "float16"] = "float32"
-    batch_tokens: int = Field(TOKENS_PER_BATCH, gt=0)  # padded size of a batch; larger suits GPUs
-
-    @property
-    def channels(self) -> list[Channel]:
-        """Every channel, in the order of the store."""
-        product = itertools.product(self.regions, self.measures, self.reduces)
-        return [Channel(region, measure, reduce) for region, measure, reduce in product]
 
 
 @dataclass(frozen=True)
@@ -148,15 +121,6 @@ def capture(ws: Workspace, lm: LanguageModel, spec: CaptureSpec) -> FeatureStore
     return open_store(ws)
 
 
-def open_store(ws: Workspace) -> FeatureStore:
-    """The finished store of a workspace."""
-    settings = ws.settings("capture")
-    rows = ws.rows("capture").sort("index")
-    spec = CaptureSpec(**{name: settings[name] for name in CaptureSpec.model_fields if name in settings})
-    array = read_array(ws.root / "capture" / STORE)
-    return FeatureStore(array, tuple(c.name for c in spec.channels), tuple(rows["item_id"].to_list()))
-
-
 @dataclass(frozen=True)
 class _Work:
     ids: list[str]
@@ -208,9 +172,3 @@ def _finite(values: torch.Tensor, ids: Sequence[str], dtype: str) -> None:
             f"item '{ids[item]}' has activations that are not finite in layer {layer} (store {dtype}): load the model "
             "in float32 or bfloat16, or store float32; what was captured before is kept"
         )
-
-
-def features(store: FeatureStore, channel: str, item_ids: Sequence[str]) -> np.ndarray[Any, Any]:
-    """Features of the named items in their order, [items, layers, neurons], in memory."""
-    found: np.ndarray[Any, Any] = store.channel(channel)[store.positions(item_ids)]
-    return found

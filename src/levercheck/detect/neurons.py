@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from levercheck.detect.capture import features, open_store
+from levercheck.detect.stored import features, open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import MissingError, NotEnoughDataError, UsageError, nearest
 from levercheck.evidence.unit import Row

@@ -32,8 +32,8 @@ from levercheck.readouts.store import FeatureStore
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
-RAW_GRID = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-SCALED_GRID = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2)
+RAW_GRID = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+SCALED_GRID = (0.01, 0.02, 0.04, 0.06, 0.1, 0.2, 0.4)
 
 
 class ProbeSpec(BaseModel):
@@ -317,6 +317,7 @@ def results(rows: pl.DataFrame, split: pl.DataFrame, spec: ProbeSpec) -> dict[st
         by_c[0]["fold"].to_numpy(),
     )
     found["c"] = choose_c(spec.grid, areas)
+    found["c_is_the_largest_tried"] = found["c"] == spec.grid[-1]
     found["c_grid"] = [
         {"c": c, "mean_fold_auroc": float(a.mean()), "sd": float(a.std(ddof=1)), "folds": len(a)}
         for c, a in zip(spec.grid, areas, strict=True)

@@ -31,8 +31,9 @@ from levercheck.evidence.splits import shuffled
 from levercheck.evidence.unit import Row
 from levercheck.lm.batches import TOKENS_PER_BATCH, SharedPrefix, token_batches
 from levercheck.lm.model import LanguageModel
-from levercheck.readouts.cett import Channel, Region, capture_batch
+from levercheck.readouts.cett import Region, capture_batch
 from levercheck.readouts.readout import Readout
+from levercheck.readouts.store import Channel
 from levercheck.stats import mean
 
 METHOD = "verbosity-2x2/v1"

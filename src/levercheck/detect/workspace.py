@@ -30,7 +30,11 @@ COMMANDS = {
     "split": "split",
     "capture": "capture",
     "probes": "probe",
+    "verdicts": "collect",
+    "audit": "audit-readout",
+    "neurons": "neurons",
 }
+"""Command that makes a unit, by its first name, or by its last inside a probe."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Workspace:
         if name not in self._checked:
             found = read_sidecar(self.root / name)
             if found is None or found.get("status") != "complete":
-                command = COMMANDS.get(name.partition("/")[0], name)
+                command = COMMANDS.get(name.rpartition("/")[2]) or COMMANDS.get(name.partition("/")[0], name)
                 raise MissingError(
                     f"'{self.root}' has no finished {name}: run 'levercheck {command}' on it first (an interrupted "
                     "one continues)"

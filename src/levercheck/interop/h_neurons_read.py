@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from levercheck.detect.capture import STORE, CaptureSpec
+from levercheck.detect.stored import STORE, CaptureSpec
 from levercheck.detect.workspace import Workspace, workspace
 from levercheck.errors import MissingError, UsageError
 from levercheck.evidence import schema

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from levercheck.audit.classification import classification, confusion
-from levercheck.detect.capture import open_store
+from levercheck.detect.stored import open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import UsageError
 from levercheck.evidence import schema

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from levercheck.detect.capture import open_store
 from levercheck.detect.probe import checked_name
+from levercheck.detect.stored import open_store
 from levercheck.detect.workspace import Workspace, workspace
 from levercheck.errors import MissingError, UsageError
 from levercheck.evidence.canonical import file_digest

@@ -11,7 +11,6 @@ Arithmetic is float32 whatever the model's dtype.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -20,25 +19,12 @@ from levercheck.errors import UsageError
 from levercheck.lm.batches import SharedPrefix, left_padded, right_padded
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.sites import MlpSite
+from levercheck.readouts.store import Channel
 
 EPSILON = 1e-8
 
 Region = Sequence[tuple[int, int]]
 """Half-open pieces of a sequence's positions."""
-
-
-@dataclass(frozen=True)
-class Channel:
-    """One number per neuron: a measure of its activation, reduced over the tokens of a region."""
-
-    region: str
-    measure: Literal["cett", "abs"] = "cett"  # abs: |z|, without the write vector and the output's length
-    reduce: Literal["mean", "max"] = "mean"
-
-    @property
-    def name(self) -> str:
-        """As stores and readouts call it, e.g. `answer.cett.mean`."""
-        return f"{self.region}.{self.measure}.{self.reduce}"
 
 
 @torch.inference_mode()

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from levercheck.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One number per neuron: a measure of its activation, reduced over the tokens of a region."""
+
+    region: str
+    measure: Literal["cett", "abs"] = "cett"  # abs: |z|, without the write vector and the output's length
+    reduce: Literal["mean", "max"] = "mean"
+
+    @property
+    def name(self) -> str:
+        """As stores and readouts call it, e.g. `answer.cett.mean`."""
+        return f"{self.region}.{self.measure}.{self.reduce}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""Everything a report about a readout needs, gathered from the finished units of a workspace as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from levercheck.detect.neurons import ranked
+from levercheck.detect.workspace import Workspace
+
+STAGES = ("questions", "answers", "spans", "split", "capture")
+
+
+def material(ws: Workspace, name: str) -> dict[str, Any]:
+    """Results and settings of every stage behind the probe `name`; parts that were not computed are None or empty."""
+    folder = f"probes/{name}"
+    overlaps = sorted(p.parent.name for p in (ws.root / folder).glob("overlap-*/provenance.json"))
+    settings = {stage: ws.settings(stage) for stage in STAGES}
+    return {
+        "title": f"{name} readout",
+        "model": settings["capture"].get("model") or {},
+        "source": settings["questions"].get("source", {}),
+        "collect": ws.results("answers"),
+        "spans": ws.results("spans"),
+        "split": ws.results("split"),
+        "probe": ws.results(folder),
+        "path": ws.results(f"{folder}/path"),
+        "audit": ws.results(f"{folder}/audit"),
+        "verbosity": ws.results(f"{folder}/verbosity") if ws.has(f"{folder}/verbosity") else None,
+        "overlap": [ws.results(f"{folder}/{unit}") for unit in overlaps if ws.has(f"{folder}/{unit}")],
+        "neurons": ranked(ws.rows(f"{folder}/neurons")) if ws.has(f"{folder}/neurons") else None,
+        "settings": {**settings, "probe": ws.settings(folder)},
+    }
