@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "qwen2": {"num_key_value_heads": 2},
     "gemma2": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6, "final_logit_softcapping": 5.0},
     "gemma3_text": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6},
+    "gemma3": {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6},  # text model inside a multimodal one
     "gpt2": {},
     "gpt_neox": {},
 }
@@ -67,7 +68,12 @@ def tiny(request):
             "eos_token_id": 2,
         }
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(request.param, **common, **ARCHITECTURES[request.param])
+    settings = {**common, **ARCHITECTURES[request.param]}
+    if request.param == "gemma3":
+        vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        vision |= {"image_size": 28, "patch_size": 14}
+        settings = {"text_config": settings, "vision_config": vision, "mm_tokens_per_image": 4}
+    config = transformers.AutoConfig.for_model(request.param, **settings)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)

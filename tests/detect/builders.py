@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from levercheck.detect.labelling import span_summary
 from levercheck.detect.probe import ProbeSpec, probe
-from levercheck.detect.spans import summary
 from levercheck.detect.split import SplitSpec, split
 from levercheck.detect.stored import CaptureSpec
 from levercheck.detect.workspace import Workspace
@@ -97,7 +97,7 @@ class Plant:
             }
             for k, i in enumerate(ids)
         ]
-        self._unit(ws, "spans", ["questions", "answers"], schema.SPANS, spans, summarise=summary)
+        self._unit(ws, "spans", ["questions", "answers"], schema.SPANS, spans, summarise=span_summary)
         rows = split(ws, split_spec or SplitSpec(test_share=0.4, folds=4))
         used = rows.filter(pl.col("role") != "reserve")["item_id"].sort().to_list()
         at = [ids.index(i) for i in used]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -158,3 +161,18 @@ def test_the_ledger_only_grows(tmp_path):
     note(tmp_path, "finished", seconds=1.5)
     events = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [e["event"] for e in events] == ["started", "finished"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
+def test_an_array_without_room_is_an_error_before_anything_is_written(tmp_path):
+    program = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from levercheck.evidence.unit import open_array\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "try:\n    open_array(Path(sys.argv[1]), (1000, 1000))\n"
+        "except OSError as error:\n    print('refused', error.errno)\n"
+    )
+    path = tmp_path / "unit" / "x.npy"
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("refused")
+    assert not path.exists()

@@ -22,14 +22,17 @@ def verify(
     rows: Annotated[Path | None, Parameter(help="Directory of the tables, to check the output of reanalyze.")] = None,
     json_: Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on stdout.")] = False,
 ) -> int:
-    """Recompute every digest and every number of DIRECTORY/audit.json from its rows. Needs no torch, no model.
+    """Recompute every digest and every number of DIRECTORY from its rows. Needs no torch, no model.
 
-    The output of `levercheck reanalyze` is made again from its analysis and the tables in --rows.
+    DIRECTORY is a finished study or a workspace of the H-neuron pipeline. The output of `levercheck reanalyze` is made
+    again from its analysis and the tables in --rows.
 
     Exit code 0 when everything agrees, 1 with a list when anything differs.
 
     Example: levercheck verify runs/demo
     """
+    from levercheck.detect.verify import is_workspace, verify_workspace
+
     numbers = "audit.json"
     if is_reanalysis(directory):
         if rows is None:
@@ -37,6 +40,8 @@ def verify(
         problems, numbers = find_changes(directory, rows), "results.json"
     elif rows is not None:
         raise UsageError(f"'{directory}' holds no reanalysis: --rows is for the output of levercheck reanalyze")
+    elif is_workspace(directory):
+        problems, numbers = verify_workspace(directory), "the workspace"
     else:
         problems = find_differences(directory)
     if json_:

@@ -88,6 +88,24 @@ def audit_readout(
     return written
 
 
+def repeated(ws: Workspace, name: str) -> dict[str, Any]:
+    """The results of a finished audit, made again from the rows of its units."""
+    folder = f"probes/{name}"
+    found, layers = ws.results(folder), ws.settings("capture")["shape"]
+    return results(
+        ws.rows(f"{folder}/audit"),
+        ws.rows(f"{folder}/path"),
+        ws.rows(f"{folder}/refits"),
+        ws.rows(f"{folder}/components"),
+        ws.rows("spans"),
+        ws.rows("split"),
+        float(found["c"]),
+        int(layers[0]) * int(layers[1]),
+        found["train"]["auroc"],
+        int(ws.settings(f"{folder}/audit")["seed"]),
+    )
+
+
 def item_rows(ws: Workspace, folder: str, c: float) -> pl.DataFrame:
     """ITEMS rows of a probe at its chosen C."""
     scores = ws.rows(folder).filter((pl.col("purpose") == "test") | ((pl.col("purpose") == "cv") & (pl.col("c") == c)))

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import polars as pl
 
-from levercheck.audit.labels import judged_labels
 from levercheck.benchmarks.answers import ABSTAIN_RULER
 from levercheck.benchmarks.questions import Question, QuestionSet
+from levercheck.detect.labelling import funnel
 from levercheck.detect.prompting import Prompting, common_prefix
 from levercheck.detect.workspace import Workspace
-from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
 from levercheck.evidence.unit import Row
 from levercheck.judges.sampler import EndpointAnswer
 from levercheck.lm.batches import SharedPrefix, equal_batches
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.sample import Answer, Sampling, sample_batch
-from levercheck.stats import Estimate, mean, proportion
 
 BATCH = 64
 """Questions per batch; their samples share the prompt's keys and values, and rows while they agree."""
@@ -132,29 +129,3 @@ def answer_rows(
             }
         )
     return rows
-
-
-def funnel(samples: pl.DataFrame, expected: int) -> dict[str, Any]:
-    """What became of the questions: shares of every label, of cut answers and of substring-only matches."""
-    if samples.is_empty():
-        raise NotEnoughDataError("no question was answered: give a source with usable questions")
-    labels = judged_labels(samples, expected)
-    n = len(labels)
-    shares = {
-        label: proportion(int((labels["label"] == label).sum()), n)
-        for label in ("right", "wrong", "mixed", "uncertain", "error", "incomplete")
-    }
-    distinct = samples.group_by("item_id").agg(pl.col("text").n_unique())["text"].to_numpy().astype(float)
-    by_item = samples.group_by("item_id", maintain_order=True).agg(
-        (~pl.col("stopped")).mean().alias("cut"), (pl.col("match") == "substring").mean().alias("substring")
-    )
-    extra: dict[str, Estimate] = {
-        "distinct_answers": mean(distinct, unit="answers per question"),
-        "cut_by_token_cap": mean(by_item["cut"].to_numpy().astype(float), unit="share of samples"),
-        "substring_only_matches": mean(by_item["substring"].fill_null(0.0).to_numpy(), unit="share of samples"),
-    }
-    return {"questions": n, "labels": _dict(shares), "answers": _dict(extra)}
-
-
-def _dict(estimates: dict[str, Estimate]) -> dict[str, Any]:
-    return {name: estimate.to_dict() for name, estimate in estimates.items()}

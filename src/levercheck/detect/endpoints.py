@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from levercheck.benchmarks.questions import QuestionSet
-from levercheck.detect.collect import answer_rows, ask, funnel
+from levercheck.detect.collect import answer_rows, ask
+from levercheck.detect.labelling import funnel
 from levercheck.detect.prompting import Prompting
 from levercheck.detect.spans import Extract
 from levercheck.detect.workspace import Workspace

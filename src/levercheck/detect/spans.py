@@ -16,13 +16,13 @@ import polars as pl
 
 from levercheck.audit.labels import judged_labels
 from levercheck.benchmarks.answers import normalise
+from levercheck.detect.labelling import span_summary
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
 from levercheck.evidence.unit import Row
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.offsets import token_offsets, token_span
-from levercheck.stats import proportion
 
 METHOD = "answer-span/v1"
 WHOLE_WORDS = 8
@@ -116,7 +116,7 @@ def spans(
         batches=[records[i : i + size] for i in range(0, len(records), size)],
         rows=len(records),
         work=work,
-        summarise=summary,
+        summarise=span_summary,
     )
 
 
@@ -169,15 +169,3 @@ def _row(lm: LanguageModel, record: Mapping[str, Any], tokens: list[int], method
         "mentions": max(mentions, 1),
         "reason": None,
     }
-
-
-def summary(rows: pl.DataFrame) -> dict[str, Any]:
-    """Shares of spans found, and of every method, per label: a difference would let the method tell the label."""
-    found: dict[str, Any] = {}
-    for label in ("right", "wrong"):
-        part = rows.filter(pl.col("label") == label)
-        counts = {"found": int(part["reason"].is_null().sum())}
-        counts |= {method: int((part["method"] == method).sum()) for method in ("whole", "extracted", "alias")}
-        found[label] = {name: proportion(k, len(part)).to_dict() for name, k in counts.items()}
-    reasons = rows.filter(pl.col("reason").is_not_null()).group_by("reason").len().sort("reason")
-    return {"per_label": found, "reasons": dict(reasons.rows())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -128,10 +129,26 @@ def open_array(path: Path, shape: tuple[int, ...], dtype: str = "float32") -> np
         raise IntegrityError(
             f"{path.name} has shape {existing.shape} {existing.dtype}, expected {shape} {dtype}: delete its folder"
         )
-    created = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    created.flush()
+    try:
+        created = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        created.flush()
+        _reserve(path)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
     return created
+
+
+def _reserve(path: Path) -> None:
+    """Take the whole file's blocks now: writing into a mapped hole of a full disk would kill the process."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(descriptor, 0, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
 
 
 def read_array(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from levercheck.audit.labels import judged_labels
+from levercheck.detect.labelling import span_summary
 from levercheck.detect.prompting import Prompting
-from levercheck.detect.spans import summary
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.unit import Row
@@ -147,7 +147,7 @@ def import_spans(ctx: Context, tokens: Sequence[Tokened]) -> None:
         batches=_cut(tokens, _SPANS_AT_ONCE),
         rows=len(tokens),
         work=lambda batch: [row(item) for item in batch],
-        summarise=summary,
+        summarise=span_summary,
     )
     unfound = frame.filter(pl.col("reason").is_not_null())
     consistent = {qid for qid, label in ctx.labels.items() if label in ("right", "wrong")}
