@@ -6,6 +6,7 @@
 
 All variants run in one process on the same weights, dtype and kernels, interleaved in rounds; a ratio is the median
 over rounds, its range in brackets. `loop` computes what the upstream script does (answer span and all other tokens).
+`--kernels torch` leaves levercheck's float32 kernel out for all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from levercheck.benchmarks.facts import load_facts
 from levercheck.lm.batches import SharedPrefix, right_padded, token_batches
+from levercheck.lm.kernels import OneDnnLinear
 from levercheck.lm.model import LanguageModel, load_model
 from levercheck.readouts.cett import EPSILON, capture_batch
 from levercheck.readouts.store import Channel
@@ -125,6 +127,7 @@ def main():
     parser.add_argument("--shape")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device")
+    parser.add_argument("--kernels", choices=["levercheck", "torch"], default="levercheck")
     parser.add_argument("--sequences", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-tokens", type=int, default=1024)
@@ -137,6 +140,10 @@ def main():
     else:
         lm = load_model(a.model, dtype=a.dtype, device=a.device)
         items = text_sequences(lm, a.sequences)
+    if a.kernels == "torch":
+        for module in lm.model.modules():
+            if isinstance(module, OneDnnLinear):
+                module.__class__ = torch.nn.Linear
     batches = token_batches([tokens for tokens, _ in items], a.batch_tokens)
     single = [[i] for i in range(len(items))]
     variants = {
@@ -160,6 +167,7 @@ def main():
         "model": a.shape or a.model,
         "dtype": a.dtype,
         "device": str(lm.device),
+        "kernels": a.kernels,
         "sequences": len(items),
         "tokens": sum(len(tokens) for tokens, _ in items),
         "batches": len(batches),
@@ -169,7 +177,8 @@ def main():
         "overhead_over_trunk": [statistics.median(overhead), min(overhead), max(overhead)],
         "seconds": {n: statistics.median(t) for n, t in times.items()},
     }
-    print(f"{report['model']} {a.dtype} on {lm.device.type}: {len(items)} sequences, {report['tokens']} tokens")
+    where = f"{a.dtype} on {lm.device.type}, {a.kernels} kernels"
+    print(f"{report['model']} {where}: {len(items)} sequences, {report['tokens']} tokens")
     for name, (median, low, high) in report["speed_over_loop"].items():
         print(f"  {name:<16} {median:5.2f}x the loop [{low:.2f}, {high:.2f}]")
     print("  capture over the bare trunk: {:+.1%} [{:+.1%}, {:+.1%}]".format(*report["overhead_over_trunk"]))

@@ -19,6 +19,8 @@ from levercheck.lm.model import LanguageModel
 Item = TypeVar("Item")
 TOKENS_PER_BATCH = 1024
 """Small enough that padding stays cheap, large enough that reading the weights is shared by many tokens."""
+BUSY = 256
+SLACK = 1.15
 
 
 def equal_batches(items: Sequence[Item], size: Callable[[Item], Hashable], limit: int) -> list[list[int]]:
@@ -34,13 +36,20 @@ def equal_batches(items: Sequence[Item], size: Callable[[Item], Hashable], limit
 
 
 def token_batches(sequences: Sequence[Sequence[int]], budget: int = TOKENS_PER_BATCH) -> list[list[int]]:
-    """Indices in batches of similar length whose padded size is at most `budget` tokens (or one sequence)."""
+    """Indices in batches of similar length whose padded size is at most `budget` tokens (or one sequence).
+
+    A batch that already keeps the processor busy is closed early rather than padded by more than SLACK.
+    """
     batches: list[list[int]] = []
     for index in sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i)):
-        if batches and (len(batches[-1]) + 1) * len(sequences[index]) <= budget:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
+        if batches:
+            size = len(sequences[index])
+            padded = (len(batches[-1]) + 1) * size
+            shortest = len(sequences[batches[-1][0]])
+            if padded <= budget and (padded - size < BUSY or size <= SLACK * shortest):
+                batches[-1].append(index)
+                continue
+        batches.append([index])
     return batches
 
 

@@ -50,6 +50,11 @@ class LanguageModel:
         decoder: nn.Module = self.model.get_decoder()
         return decoder
 
+    @cached_property
+    def write_norms(self) -> tuple[torch.Tensor, ...]:
+        """‖W[:, j]‖₂ per neuron of every layer's down-projection, float32 [neurons] each; measured once."""
+        return tuple(site.write_norms() for site in self.sites)
+
     @property
     def shape(self) -> tuple[int, int]:
         """(layers, neurons per layer)."""

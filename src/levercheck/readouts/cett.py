@@ -18,7 +18,6 @@ import torch
 from levercheck.errors import UsageError
 from levercheck.lm.batches import SharedPrefix, left_padded, right_padded
 from levercheck.lm.model import LanguageModel
-from levercheck.lm.sites import MlpSite
 from levercheck.readouts.store import Channel
 
 EPSILON = 1e-8
@@ -58,7 +57,9 @@ def capture_batch(
             if not masks[at, row].any():
                 raise UsageError(f"region {name} of sequence {row} is empty: expected at least one token")
     recorder = _Recorder(channels, names, masks.to(lm.device), lm.shape, len(sequences))
-    handles = [site.module.register_forward_hook(recorder.hook(site)) for site in lm.sites]
+    handles = [
+        site.module.register_forward_hook(recorder.hook(site.layer, lm.write_norms[site.layer])) for site in lm.sites
+    ]
     try:
         if padding == "left":
             lm.decoder(**left_padded(lm, [[*prefix.ids, *s] for s in sequences]), use_cache=False)
@@ -93,8 +94,8 @@ class _Recorder:
         self.mean_is_cett = cett[None, :, None]
         self.out = torch.empty(len(channels), sequences, *shape, device=masks.device)
 
-    def hook(self, site: MlpSite) -> Any:
-        norms = site.write_norms()
+    def hook(self, layer: int, norms: torch.Tensor) -> Any:
+        """A forward hook of one layer's down-projection."""
 
         def record(_module: Any, args: tuple[Any, ...], output: torch.Tensor) -> None:
             size = args[0].abs().float()  # [sequences, tokens, neurons]
@@ -103,11 +104,11 @@ class _Recorder:
                 weights = torch.where(self.mean_is_cett, self.shares * scale[:, None], self.shares)
                 means = torch.bmm(weights, size)
                 means = torch.where(self.mean_is_cett, means * norms, means)
-                self.out[self.means, :, site.layer] = means.transpose(0, 1)
+                self.out[self.means, :, layer] = means.transpose(0, 1)
             for index, region, measure in self.maxima:
                 values = size * scale[..., None] if measure == "cett" else size
                 largest = values.masked_fill(~self.masks[region][..., None], 0).amax(1)
-                self.out[index, :, site.layer] = largest * norms if measure == "cett" else largest
+                self.out[index, :, layer] = largest * norms if measure == "cett" else largest
 
         return record
 
