@@ -64,6 +64,7 @@ def audit(
 ) -> dict[str, Any]:
     """All audits of one probe and its report; without a model, those that need none."""
     from levercheck.detect.audit import audit_readout as run
+    from levercheck.detect.audit import with_length
     from levercheck.detect.material import material
     from levercheck.publish.readout_report import write_readout_report
 
@@ -83,7 +84,8 @@ def audit(
         if readout.components:
             verbosity(ws, lm, readout, name, VerbositySpec(seed=seed))
             neurons(ws, readout, name, lambda: lm)
-            results = {**results, "verbosity": ws.results(f"probes/{name}/verbosity")}
+            length = ws.results(f"probes/{name}/verbosity")
+            results = {**with_length(results, length), "verbosity": length}
         if direction is not None:
             results = {**results, "overlap": direction_overlap(ws, lm, readout, name, direction, seed=seed)}
     written = write_readout_report(folder / "report", material(ws, name))

@@ -110,5 +110,13 @@ def audit(results: dict[str, Any]) -> None:
         else:
             rows.add_row(name, clean(str(entry.get("absent", "absent"))), "")
     output.print(rows)
+    moved = table(
+        "What moves the score: designed responses", "over the response", "length d_z", "truth d_z", "|length| - |truth|"
+    )
+    for reduce, found in results.get("verbosity", {}).get("effects", {}).items():
+        if isinstance(found, dict) and "score" in found:
+            moved.add_row(reduce, *(interval(found["score"][k]) for k in ("length", "truth", "dominance")))
+    if moved.row_count:
+        output.print(moved)
     for line in results.get("report", [])[:1]:
         output.print(f"report {clean(line)}", markup=False, soft_wrap=True)

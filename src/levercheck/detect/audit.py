@@ -88,6 +88,20 @@ def audit_readout(
     return written
 
 
+LENGTH_CHECK = "moved more by truth than by length"
+
+
+def with_length(found: dict[str, Any], verbosity: dict[str, Any]) -> dict[str, Any]:
+    """Audit results with the designed comparison of length and truth as one more check (mean over the response)."""
+    score = verbosity["effects"].get("mean", {}).get("score", {})
+    dominance = score.get("dominance", {"absent": "the score's effects are not estimable"})
+    turned = dict(dominance)
+    for name, other in (("value", "value"), ("low", "high"), ("high", "low")):
+        if dominance.get(other) is not None:
+            turned[name] = -dominance[other]
+    return {**found, "truth_over_length": turned, "checks": {**found["checks"], LENGTH_CHECK: shown(turned, 0.0)}}
+
+
 def repeated(ws: Workspace, name: str) -> dict[str, Any]:
     """The results of a finished audit, made again from the rows of its units."""
     folder = f"probes/{name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from levercheck.detect.audit import with_length
 from levercheck.detect.neurons import ranked
 from levercheck.detect.workspace import Workspace
 
@@ -21,6 +22,9 @@ def material(ws: Workspace, name: str) -> dict[str, Any]:
     audit = ws.results(f"{folder}/audit")
     for unit in transfers:
         audit = {**audit, "transferred": ws.results(f"{folder}/{unit}")}
+    verbosity = ws.results(f"{folder}/verbosity") if ws.has(f"{folder}/verbosity") else None
+    if verbosity is not None:
+        audit = with_length(audit, verbosity)
     return {
         "title": f"{name} readout",
         "model": settings["capture"].get("model") or {},
@@ -31,7 +35,7 @@ def material(ws: Workspace, name: str) -> dict[str, Any]:
         "probe": ws.results(folder),
         "path": ws.results(f"{folder}/path"),
         "audit": audit,
-        "verbosity": ws.results(f"{folder}/verbosity") if ws.has(f"{folder}/verbosity") else None,
+        "verbosity": verbosity,
         "overlap": [ws.results(f"{folder}/{unit}") for unit in overlaps if ws.has(f"{folder}/{unit}")],
         "neurons": ranked(ws.rows(f"{folder}/neurons")) if ws.has(f"{folder}/neurons") else None,
         "settings": {

@@ -17,6 +17,7 @@ CHECKS: dict[str, tuple[tuple[str, ...], float]] = {
     "detects within categories": (("matched", "category"), 0.5),
     "detects on unseen answers": (("transfer", "answers", "unseen"), 0.5),
     "adds to all baselines": (("incremental", "log_loss_gain"), 0.0),
+    "moved more by truth than by length": (("truth_over_length",), 0.0),
     "selective": (("selectivity", "selectivity"), 0.0),
 } | {f"beats {name}": (("baselines", name, "probe_minus_baseline"), 0.0) for name in BASELINES}
 """Where the number behind a check lies, and the value that its whole interval must exceed."""

@@ -43,7 +43,7 @@ STRIP = {
     "detects": "detects",
     "detects at equal confidence": "at equal confidence",
     "beats neg_logprob": "beats log-probability",
-    "adds to all baselines": "adds to baselines",
+    "moved more by truth than by length": "truth over length",
 }
 LABELS = ("right", "wrong", "mixed", "uncertain", "error", "incomplete")
 
