@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 _HOMES = {
     "load_model": "levercheck.lm.model",
     "load_facts": "levercheck.benchmarks.facts",
+    "load_questions": "levercheck.benchmarks.questions",
+    "load_readout": "levercheck.readouts.readout",
+    "workspace": "levercheck.detect.workspace",
     "counterfactual_items": "levercheck.api",
     "sample_answers": "levercheck.api",
     "consistency": "levercheck.audit.labels",
@@ -47,8 +50,11 @@ if TYPE_CHECKING:
     from levercheck.audit.labels import consistency as consistency
     from levercheck.audit.verify import verify as verify
     from levercheck.benchmarks.facts import load_facts as load_facts
+    from levercheck.benchmarks.questions import load_questions as load_questions
+    from levercheck.detect.workspace import workspace as workspace
     from levercheck.lm.model import load_model as load_model
     from levercheck.readouts.probe import fit_probe as fit_probe
+    from levercheck.readouts.readout import load_readout as load_readout
     from levercheck.sweep.arms import Arm as Arm
     from levercheck.sweep.arms import random_arms as random_arms
     from levercheck.sweep.arms import strongest_arm as strongest_arm

@@ -85,3 +85,42 @@ def test_interruption_keeps_what_is_done(smollm, tmp_path, stop):
     assert journal.stat().st_size > 5_000
     events = [json.loads(line)["event"] for line in (out / "ledger.jsonl").read_text().splitlines()]
     assert events == ["planned", "started", "interrupted"]
+
+
+WORKSPACE_COMMANDS = ("collect", "spans", "split", "capture", "probe", "audit-readout", "h-neurons", "neurons")
+
+
+@pytest.mark.parametrize("command", [*WORKSPACE_COMMANDS, "import-h-neurons", "export-h-neurons"])
+def test_pipeline_help_has_an_example(command):
+    done = call(command, "--help")
+    assert done.returncode == 0
+    assert f"Example: levercheck {command}" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["collect", "fact", "--out", "W"], 2, "did you mean 'facts'"),
+        (["collect", "jsonl:nowhere.jsonl", "--out", "W"], 2, "nowhere.jsonl"),
+        (["collect", "facts:capitol", "--out", "W"], 2, "did you mean 'capital'"),
+        (["collect", "facts", "--out", "W", "--samples", "0"], 2, "--samples"),
+        (["collect", "facts", "--out", "W", "--judge-url", "http://127.0.0.1:1"], 2, "belong together"),
+        (
+            ["collect", "facts", "--out", "W", "--endpoint-url", "nonsense", "--endpoint-model", "m"],
+            2,
+            "--endpoint-url",
+        ),
+        (["spans", "nowhere"], 2, "is no workspace"),
+        (["split", "nowhere", "--test-share", "2"], 2, "test_share"),
+        (["capture", "nowhere", "--regions", "answers"], 2, "regions"),
+        (["probe", "nowhere", "--c", "one"], 2, "no number"),
+        (["probe", "nowhere", "--c", "-1"], 2, "positive"),
+        (["audit-readout", "nowhere"], 2, "is no workspace"),
+    ],
+)
+def test_pipeline_mistakes_are_one_line(arguments, code, message, tmp_path):
+    done = call(*arguments, cwd=tmp_path)
+    error = done.stderr.strip()
+    assert done.returncode == code
+    assert message in error and error.startswith("levercheck: ") and "Traceback" not in error
+    assert len(error.splitlines()) == 1
