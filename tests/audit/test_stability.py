@@ -175,6 +175,12 @@ def test_a_control_task_that_memory_solves_leaves_no_selectivity():
     honest = selectivity(refit_rows("control", sets, blind, labels), ITEMS, {})
     assert memory["selectivity"]["low"] < 0 and memory["p"] > 0.05
     assert honest["selectivity"]["low"] > 0.2 and honest["p"] == pytest.approx(1 / 21) == honest["attainable_p"]
+    control = np.array([auroc(score, label).value for score, label in zip(blind, labels, strict=True)])
+    average = honest["control_mean"]
+    assert average["value"] == pytest.approx(control.mean()) and average["method"] == "t_over_draws"
+    half = 2.093 * control.std(ddof=1) / math.sqrt(20)
+    assert average["high"] - average["value"] == pytest.approx(half, rel=1e-3)
+    assert honest["selectivity"]["value"] == pytest.approx(honest["real"]["value"] - control.mean())
     assert honest["control"]["low"] < 0.5 < honest["control"]["high"] and honest["in_sample"]["control"]["value"] == 0.9
 
 

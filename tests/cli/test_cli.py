@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,3 +125,58 @@ def test_pipeline_mistakes_are_one_line(arguments, code, message, tmp_path):
     assert done.returncode == code
     assert message in error and error.startswith("levercheck: ") and "Traceback" not in error
     assert len(error.splitlines()) == 1
+
+
+HIDING = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split(",")))
+from levercheck.cli import main
+main(sys.argv[2:])
+"""
+EVERYTHING = "torch,transformers,safetensors,accelerate,gguf,httpx,altair,vl_convert,jinja2,markupsafe,sklearn,datasets"
+
+
+def call_without(packages, *arguments, **options):
+    """The program where `packages` cannot be imported."""
+    command = [sys.executable, "-c", HIDING, packages, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+def test_verify_of_a_study_needs_no_extra(tmp_path):
+    (tmp_path / "study").mkdir()
+    done = call_without(EVERYTHING, "verify", "study", cwd=tmp_path)
+    assert done.returncode == 2 and "expected the output directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hidden", "arguments", "install"),
+    [
+        (EVERYTHING, ["verify", "W"], "safetensors, .*'levercheck[lm]'"),
+        (EVERYTHING, ["demo", "--out", "OUT"], "torch, .*'levercheck[lm]'"),
+        ("torch", ["collect", "facts", "--out", "OUT"], "torch, .*'levercheck[lm]'"),
+        ("transformers", ["collect", "facts", "--out", "OUT"], "transformers, .*'levercheck[lm]'"),
+        (
+            "httpx",
+            ["collect", "facts", "--out", "OUT", "--endpoint-url", "http://127.0.0.1:9", "--endpoint-model", "m"],
+            "httpx.*'levercheck[api]'",
+        ),
+    ],
+)
+def test_what_is_not_installed_is_one_line(tmp_path, hidden, arguments, install):
+    (tmp_path / "W").mkdir()
+    (tmp_path / "W" / "workspace.json").write_text('{"schema": "levercheck.workspace/v1"}')
+    done = call_without(hidden, *arguments, cwd=tmp_path)
+    assert done.returncode == 3
+    assert re.fullmatch("levercheck: .*" + install.replace("[", r"\[") + ".*\n", done.stderr), done.stderr
+
+
+def test_an_import_error_of_our_own_is_not_hidden(monkeypatch):
+    from levercheck.cli import app, demo
+
+    def broken(*_, **__):
+        raise ImportError("cannot import name 'x'", name="levercheck.x")
+
+    monkeypatch.setattr(demo, "run_demo", broken)
+    with pytest.raises(ImportError, match="cannot import name"):
+        app.main(["demo", "--out", "unused"])

@@ -80,7 +80,9 @@ class Plant:
             for i, c in zip(ids, self.category, strict=True)
         ]
         self._unit(ws, "questions", [], schema.QUESTIONS, questions)
-        self._unit(ws, "answers", ["questions"], schema.SAMPLES, [], {"model": model}, ["item_id", "sample"])
+        known = {"questions": self.n, "labels": {}}
+        order = ["item_id", "sample"]
+        self._unit(ws, "answers", ["questions"], schema.SAMPLES, [], {"model": model}, order, lambda _: known)
         spans = [
             {
                 "item_id": i,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -12,12 +14,18 @@ pytest.importorskip("torch", reason="needs levercheck[lm]")
 
 from tests.detect.builders import LAYERS, MODEL, NEURONS, Plant, Silent
 
-from levercheck.detect.audit import audit_readout, item_rows
+from levercheck.detect.audit import LENGTH_CHECK, audit_readout, item_rows, with_length
+from levercheck.detect.material import material
+from levercheck.detect.overlap import PROMPTS, drawn
 from levercheck.detect.probe import ProbeSpec
 from levercheck.detect.split import SplitSpec
 from levercheck.detect.stored import CaptureSpec
+from levercheck.detect.transferred import _shared
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import MissingError, UsageError
+from levercheck.evidence import schema
+from levercheck.evidence.ledger import note
+from levercheck.evidence.provenance import write_sidecar
 from levercheck.stats import Estimate
 
 
@@ -45,7 +53,7 @@ def estimates(value, where=""):
 
 def test_a_genuine_signal_passes_every_audit(sound):
     _, found = sound
-    assert set(found["checks"].values()) == {"shown", "stable"}
+    assert set(found["checks"].values()) == {"shown", "stable", "not applicable"}
     top = found["top_component"]
     assert (top["component"], top["verdict"], top["auroc_rank"]) == ("L1:7", "stable", 1)
     assert top["without"]["minus_full"]["high"] < -0.2
@@ -53,6 +61,82 @@ def test_a_genuine_signal_passes_every_audit(sound):
     assert found["selectivity"]["p"] == pytest.approx(1 / 21)
     assert all("left_out" in entry for entry in found["transfer"]["categories"].values())
     assert found["transfer"]["answers"]["disjoint"]
+
+
+def test_checks_that_could_not_fail_are_not_applicable(sound):
+    _, found = sound
+    words = {name: word for name, word in found["checks"].items() if word == "not applicable"}
+    assert words.keys() == found["not_applicable"].keys()
+    constant = "beats question_characters"  # the planted questions are equally long
+    assert words.keys() == {"beats answer_prior", "detects on unseen answers", "selective", constant}
+    assert "every test answer is new" in found["not_applicable"]["beats answer_prior"]
+    assert (
+        found["baselines"]["answer_prior"]["constant"] and found["transfer"]["answers"]["unseen"]["value"] is not None
+    )
+
+
+def test_a_baseline_that_is_the_same_everywhere_is_not_beaten(tmp_path):
+    plant = Plant(n=120, seed=23)
+    plant.signal(1, 7, 2)
+    plant.answer_tokens[:] = 2
+    found = audit_readout(plant.write(tmp_path / "w"), refits=0)
+    assert found["checks"]["beats answer_tokens"] == "not applicable"
+    assert found["not_applicable"]["beats answer_tokens"] == "the baseline is the same for every test item"
+    assert "beats response_tokens" not in found["not_applicable"]
+
+
+@pytest.mark.parametrize(
+    ("dominance", "truth", "word", "told"),
+    [
+        ((-0.8, -0.2), (0.3, 1.3), "shown", False),
+        ((-0.8, -0.2), (-1.3, -0.3), "not shown", True),
+        ((-0.2, 0.4), (0.3, 1.3), "not shown", False),
+    ],
+)
+def test_truth_over_length_needs_the_right_direction(dominance, truth, word, told):
+    def estimate(low, high):
+        return {
+            "value": (low + high) / 2,
+            "low": low,
+            "high": high,
+            "unit": "d_z",
+            "n": 9,
+            "level": 0.95,
+            "method": "m",
+        }
+
+    effects = {"mean": {"score": {"dominance": estimate(*dominance), "truth": estimate(*truth)}}}
+    found = with_length({"checks": {}}, {"effects": effects})
+    assert found["checks"] == {LENGTH_CHECK: word}
+    number = found["truth_over_length"]
+    assert (number["low"], number["high"]) == (-dominance[1], -dominance[0]) and ("note" in number) == told
+
+
+def test_an_imported_probe_cannot_be_audited(sound, tmp_path):
+    ws, _ = sound
+    ws.compute(
+        "probes/imported",
+        {"imported": {}, "channel": "answer.cett.mean"},
+        [],
+        schema.PROBE_SCORES,
+        ["item_id"],
+        title="import",
+        batches=[None],
+        rows=0,
+        work=lambda _: [],
+        summarise=lambda _: {},
+    )
+    with pytest.raises(UsageError, match="probe 'imported' was not fitted here, so that it cannot be refitted"):
+        audit_readout(ws, "imported")
+
+
+def test_prompts_of_an_overlap_are_drawn_by_the_seed():
+    ids = [f"{kind}{k:03d}" for kind in "ab" for k in range(100)]
+    split = pl.DataFrame({"item_id": [*ids, "c"], "role": ["test"] * 200 + ["train"]})
+    one, other = drawn(split, 0), drawn(split, 1)
+    assert len(one) == PROMPTS == 100 and one == sorted(one) and one != other and "c" not in one
+    assert 30 < sum(i.startswith("b") for i in one) < 70
+    assert drawn(split.sample(fraction=1.0, shuffle=True, seed=1), 0) == one
 
 
 def test_every_number_has_an_interval_or_says_why_not(sound):
@@ -218,7 +302,80 @@ def test_transfer_to_other_questions(sound, elsewhere):
     assert audit_readout(ws, refits=10, transfer=elsewhere)["transferred"] == there
     own = audit_readout(ws, refits=10, transfer=ws)["transferred"]
     assert own["detector"]["auroc"] == found["detector"]["auroc"]
-    assert own["shared_with_training"] == {"ids": 0, "questions": 0, "answers": 0, "items": 0}
+    assert set(own["shared_with_training"].values()) == {0}
+
+
+def test_reworded_questions_and_shared_entities_are_not_fresh(sound, tmp_path):
+    ws, _ = sound
+    train = ws.rows("split").filter(pl.col("role") == "train").join(ws.rows("questions"), on="item_id").sort("item_id")
+    new = Plant(n=120, seed=24)
+    new.answer = [f"other {k}" for k in range(new.n)]
+    other = new.captured(tmp_path / "other", prefix="n")
+    test = other.rows("split").filter(pl.col("role") == "test").sort("item_id")
+    asked = other.rows("questions")
+    three = test["item_id"].to_list()[:3]
+    asked = asked.with_columns(
+        question=pl.when(pl.col("item_id") == three[0])
+        .then(pl.lit(train["question"][0] + " the"))
+        .otherwise(pl.col("question")),
+        entity=pl.when(pl.col("item_id") == three[1]).then(pl.lit(train["entity"][1])).otherwise(pl.col("entity")),
+        aliases=pl.when(pl.col("item_id") == three[2])
+        .then(pl.lit(["x", train["aliases"][2][0].upper()]))
+        .otherwise(pl.col("aliases")),
+    )
+    changed = SimpleNamespace(rows={"questions": asked}.__getitem__)
+    assert _shared(ws, changed, test) == {
+        "ids": [],
+        "questions": [],
+        "near_duplicates": [three[0]],
+        "entities": [three[1]],
+        "accepted_answers": [three[2]],
+        "answers": [],
+        "items": three,
+    }
+
+
+def test_material_lists_transfers_openings_and_the_labels_used(sound, elsewhere, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(sound[0].root, root)
+    ws = Workspace(root, Silent())
+    audit_readout(ws, refits=10, transfer=elsewhere)
+    audit_readout(ws, refits=10, transfer=sound[0])
+    digest_of = {p.name.removeprefix("transfer-") for p in (root / "probes/default").glob("transfer-*")}
+    stale = root / "probes/default/transfer-000000000000"
+    stale.mkdir()
+    write_sidecar(stale, root, {"unit": "probes/default/transfer-000000000000"}, [], "started")
+    found = material(ws, "default")
+    assert {t["name"] for t in found["audit"]["transferred"]} == digest_of and len(digest_of) == 2
+    assert found["openings"] == ["default"] and found["verdicts"] is None and "verdicts" not in found["settings"]
+    spans = root / "spans" / "results.json"
+    labels = {"questions": 7, "labels": {"right": {"value": 0.5}}}
+    judged = {"distinct_answers": 3, "kappa_with_ruler": {"value": 0.5}, "table": []}
+    note(root, "test opened", probe="second", c=1.0, items=3)
+    note(root, "test opened", probe="default", c=1.0, items=3)
+    results = {"spans": {**json.loads(spans.read_text()), "labels": labels}, "verdicts": judged}
+    fake = Judged(root, Silent(), results)
+    found = material(fake, "default")
+    assert found["collect"]["questions"] == 7 and found["collect"]["labels"] == labels["labels"]
+    assert found["verdicts"] == judged and found["settings"]["verdicts"] == {"model": "judge-1"}
+    assert found["openings"] == ["default", "second"]
+
+
+class Judged(Workspace):
+    """A workspace whose results are in part given."""
+
+    def __init__(self, root, reporter, given):
+        super().__init__(root, reporter)
+        object.__setattr__(self, "given", given)
+
+    def has(self, name):
+        return name == "verdicts" or super().has(name)
+
+    def results(self, name):
+        return self.given[name] if name in self.given else super().results(name)
+
+    def settings(self, name):
+        return {"model": "judge-1"} if name == "verdicts" else super().settings(name)
 
 
 def test_transfer_refuses_another_model_shape_or_channel(sound, tmp_path):

@@ -88,8 +88,42 @@ def test_long_answers_without_an_extractor_are_rows_with_a_reason(smollm, tmp_pa
         rows = spans(ws, smollm)
         wrong = ws.results("spans")["per_label"]["wrong"]
         assert wrong["found"]["value"] == 0.0 and wrong["found"]["n"] == 6
+        assert rows["reason"].str.contains("no extractor given").all()  # right answers get no span by their alias
+
+
+def test_aliases_mark_long_right_answers_on_request(smollm, tmp_path):
+    with (
+        EndpointServer(scripted) as server,
+        ChatClient(server.endpoint()) as client,
+        workspace(tmp_path / "ws", SilentReporter(), create=True) as ws,
+    ):
+        sampled(ws, client)
+        rows = spans(ws, smollm, aliases=True)
         assert set(rows.filter(rows["label"] == "right")["method"]) == {"alias"}
-        assert rows.filter(rows["label"] == "wrong")["reason"].str.contains("no extractor given").all()
+        assert rows.filter(rows["label"] == "wrong")["reason"].is_not_null().all()
+
+
+def test_unanswerable_questions_keep_the_ruler_and_an_unfinished_judge_is_named(smollm, tmp_path):
+    questions = load_questions("nonexist:12")
+    known = {q.question: number % 2 == 0 for number, q in enumerate(questions.questions)}
+
+    def reply(asked):
+        text = asked["messages"][-1]["content"]
+        assert len(asked["messages"]) == 1, "no judge may be asked about a question nobody can answer"
+        return Completion("I do not know." if known[next(q for q in known if q in text)] else "In Atlantis.")
+
+    with EndpointServer(reply) as server, ChatClient(server.endpoint()) as client:
+        with workspace(tmp_path / "ws", SilentReporter(), create=True) as ws:
+            collect_from(ws, client, questions, prompting=Prompting("chat"), sampling=SAMPLING)
+            judged = judge_answers(ws, client)
+            assert sorted(judged["verdict"].to_list()) == ["false"] * 6 + ["true"] * 6
+        sidecar = tmp_path / "ws" / "verdicts" / "provenance.json"
+        sidecar.write_text(sidecar.read_text().replace('"status": "complete"', '"status": "started"'))
+        with (
+            workspace(tmp_path / "ws", SilentReporter()) as ws,
+            pytest.raises(MissingError, match="no finished verdicts: run 'levercheck collect'"),
+        ):
+            spans(ws, smollm)
 
 
 def test_an_endpoint_that_dies_keeps_what_was_finished(tmp_path):

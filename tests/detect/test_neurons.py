@@ -178,6 +178,39 @@ def test_another_model_is_refused(lm, readout, tmp_path):
         stage.neurons(ws, empty, "main", lambda: lm)
 
 
+@one_architecture
+def test_the_model_that_was_loaded_is_recorded(lm, readout, tmp_path):
+    fill(tmp_path / "ws", lm, readout)
+    moved = LanguageModel("moved", lm.model, lm.tokenizer, {**lm.identity, "name": "moved", "dtype": "bfloat16"})
+    with workspace(tmp_path / "ws", Silent()) as ws:
+        stage.neurons(ws, readout, "main", lambda: moved)
+        assert ws.settings("probes/main/neurons")["model"] == moved.identity
+        stage.neurons(ws, readout, "main", lambda: pytest.fail("a finished unit needs no model"))
+
+
+@one_architecture
+def test_a_capture_that_names_no_model_takes_any_of_its_shape(lm, readout, tmp_path, monkeypatch, capsys):
+    from levercheck.lm import model as models
+
+    nameless = LanguageModel("nameless", lm.model, lm.tokenizer, None)
+    fill(tmp_path / "ws", nameless, readout)
+    with pytest.raises(UsageError, match="give it with --model"):
+        command(tmp_path / "ws")
+    assert not (tmp_path / "ws" / "probes" / "main" / "neurons").exists()
+    monkeypatch.setattr(models, "load_model", lambda name, **_: lm)
+    assert command(tmp_path / "ws", model="embedded:tiny") == 0
+    assert "cannot be checked" in capsys.readouterr().err
+
+
+@one_architecture
+def test_another_model_leaves_no_unit_behind(lm, readout, tmp_path):
+    fill(tmp_path / "ws", lm, readout)
+    stranger = LanguageModel("other", lm.model, lm.tokenizer, {**lm.identity, "weights": "x"})
+    with workspace(tmp_path / "ws", Silent()) as ws, pytest.raises(UsageError, match="whose weights differs"):
+        stage.neurons(ws, readout, "main", lambda: stranger)
+    assert not (tmp_path / "ws" / "probes" / "main" / "neurons").exists()
+
+
 def test_which_readout_is_meant(tmp_path):
     with pytest.raises(MissingError, match="levercheck probe"):
         stage.probe_name(tmp_path, None)

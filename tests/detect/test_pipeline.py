@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from levercheck.detect.prompting import prompting_for
 from levercheck.detect.spans import spans
 from levercheck.detect.split import SplitSpec, split
 from levercheck.detect.stored import CaptureSpec, open_store
+from levercheck.detect.verify import verify_workspace
 from levercheck.detect.workspace import Workspace, workspace
 from levercheck.errors import IntegrityError, MissingError, UsageError
 from levercheck.lm.sample import Sampling
@@ -115,10 +117,46 @@ def test_rows_that_changed_upstream_are_refused(copy, smollm):
             capture(ws, smollm, CaptureSpec(reduces=("mean", "max")))
 
 
-def test_another_model_or_tokenizer_is_refused(copy, tiny):
-    other = type(tiny)(tiny.name, tiny.model, tiny.tokenizer, {"name": "other", "tokenizer": "x", "layers": 3})
-    with workspace(copy, SilentReporter()) as ws, pytest.raises(UsageError, match="load the model that wrote them"):
-        capture(ws, other, CaptureSpec())
+def test_another_model_or_tokenizer_is_refused(copy, smollm):
+    other = dataclasses.replace(smollm, identity={**smollm.identity, "name": "other", "tokenizer": "x"})
+    shutil.rmtree(copy / "spans")
+    with workspace(copy, SilentReporter()) as ws:
+        with pytest.raises(UsageError, match="whose tokenizer differs from that of other: load the model"):
+            spans(ws, other)
+        spans(ws, smollm)
+        with pytest.raises(UsageError, match="whose tokenizer differs from that of other: load the model"):
+            capture(ws, other, CaptureSpec(reduces=("mean", "max")))
+
+
+def test_a_finished_capture_may_be_read_on_another_device(copy, smollm):
+    elsewhere = dataclasses.replace(smollm, identity={**smollm.identity, "device": "cuda", "kernel": "torch"})
+    with workspace(copy, SilentReporter()) as ws:
+        assert capture(ws, elsewhere, CaptureSpec(reduces=("mean", "max"))).item_ids == open_store(ws).item_ids
+
+
+def test_other_features_under_the_same_rows_are_another_upstream(copy, smollm):
+    shutil.rmtree(copy / "capture")
+    with workspace(copy, SilentReporter()) as ws:
+        store = capture(ws, smollm, CaptureSpec(reduces=("mean", "max"), dtype="float16"))
+        with pytest.raises(UsageError, match="was made from other rows of capture"):
+            probe(ws, store, ProbeSpec(scale=True), "default")
+
+
+def test_verify_finds_edits_deletions_and_other_numbers(copy):
+    assert verify_workspace(copy) == []
+    sidecar = copy / "answers" / "provenance.json"
+    kept = sidecar.read_text()
+    sidecar.write_text(kept.replace('"seed": 0', '"seed": 9'))
+    assert any("settings: they were edited" in line for line in verify_workspace(copy))
+    sidecar.write_text(kept)
+    results = copy / "probes" / "default" / "results.json"
+    numbers = json.loads(results.read_text())
+    numbers["test"]["auroc"]["value"] += 0.01
+    text = json.dumps(numbers, indent=1, sort_keys=True)
+    results.write_text(text)
+    assert any("results.json has sha256" in line for line in verify_workspace(copy))
+    (copy / "probes" / "default" / "readout.json").unlink()
+    assert any("readout.json" in line or "results.json" in line for line in verify_workspace(copy))
 
 
 def test_a_damaged_store_is_found(copy):
@@ -191,6 +229,8 @@ def test_probe_modes_and_oracle(copy):
     with workspace(copy, SilentReporter()) as ws:
         store = open_store(ws)
         raw = {"cs": (2.0, 5.0), "mode": "1-vs-1", "intercept": "penalised"}
+        with pytest.raises(ValueError, match="liblinear penalises the intercept"):
+            ProbeSpec(solver="liblinear")
         ours = probe(ws, store, ProbeSpec(**raw), "ours")
         theirs = probe(ws, store, ProbeSpec(**raw, solver="liblinear"), "theirs")
         assert ours.components == theirs.components

@@ -102,5 +102,29 @@ def test_near_duplicates_ignore_templates_and_find_rewordings():
     assert [pair[:2] for pair in near_duplicates(more, 0.8)] == [(1, 8)]
 
 
+def test_leakage_weighs_words_by_all_items_as_the_grouping_does():
+    """A template that only reserve items share makes two questions look alike when those are left out."""
+    template = "please tell me what the capital city of this country named {} is"
+    words = [*(template.format(f"land{k}") for k in range(60)), *(f"alpha{k} beta{k} gamma{k}" for k in range(30))]
+    roles = ["train", "test", *["reserve"] * 58, *["train"] * 30]
+    rows = pl.DataFrame(
+        {
+            "item_id": [f"q{k:02d}" for k in range(90)],
+            "question": words,
+            "role": roles,
+            "reason": ["spare" if role == "reserve" else None for role in roles],
+            "label": ["right", "wrong"] * 45,
+            "answer": [f"a{k}" for k in range(90)],
+            "group": [f"g{k}" for k in range(90)],
+            "entity": [None] * 90,
+        },
+        schema_overrides={"entity": pl.String},
+    )
+    spec = SplitSpec(near_duplicate=0.75)
+    used = rows.filter(pl.col("role") != "reserve")
+    assert near_duplicates(words, 0.75) == [] != near_duplicates(used["question"].to_list(), 0.75)
+    assert leakage(rows, spec)["shared"]["near_duplicate_pairs"] == 0
+
+
 def test_components():
     assert components(6, [(0, 1), (4, 3), (1, 2)]) == [0, 0, 0, 3, 3, 5]

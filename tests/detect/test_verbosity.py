@@ -46,7 +46,7 @@ def planted_rows(length=2.0, truth=0.2, items=40, noise=1.0, per_entity=1, seed=
 def test_d_z_by_hand():
     found = standardised(np.array([1.0, 2.0, 3.0, 6.0]), list("abcd"))
     assert found.value == pytest.approx(3 / np.std([1, 2, 3, 6], ddof=1))
-    assert found.unit == "d_z" and found.n == 4 and found.clusters == 4 and found.cluster_unit == "entity"
+    assert found.unit == "d_z" and found.n == 4 and found.clusters == 4 and found.cluster_unit == "group"
     assert found.low < found.value < found.high
     assert standardised(1e-9 * np.array([1.0, 2.0, 3.0, 6.0]), list("abcd")).value == pytest.approx(found.value)
     assert standardised(np.array([1, 2, 3, 6.0]) - 9, list("abcd")).value < 0
@@ -335,7 +335,7 @@ def test_the_real_capture_and_resume(lm, readout, tmp_path, monkeypatch, short_p
             ws.rows("questions"), lm, stage.VerbositySpec(),
         )[0] if d.item_id == "x:author")  # fmt: skip
     prompt = Prompting("examples").own(lm, design.question)
-    tokens = stage.response_tokens(lm, Prompting("examples"), design.question, design.text("short", True))
+    tokens = Prompting("examples").response(lm, design.question, design.text("short", True))
     assert tokens == lm.encode("William Shakespeare")
     values = capture_batch(
         lm, SharedPrefix(lm, lm.start_ids), [[*prompt, *tokens]], [{"r": [(len(prompt), len(prompt) + 2)]}],
@@ -390,7 +390,7 @@ def test_real_model_reads_length(smollm):
     """Real tokens: a short response is a prefix of nothing else, and the space belongs to the answer."""
     prompting = Prompting("examples")
     question = "What is the capital of France?"
-    tokens = stage.response_tokens(smollm, prompting, question, "Paris")
+    tokens = prompting.response(smollm, question, "Paris")
     assert smollm.decode(tokens) == " Paris"
     whole = smollm.encode(f"Question: {question}\nAnswer: Paris")
     assert [*prompting.own(smollm, question), *tokens] == whole

@@ -60,6 +60,26 @@ def test_unknown_models_are_one_line(name, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("device", ["nope", "", "cuda:99", "cpu:x"])
+def test_devices_that_are_not_there_are_one_line(device, monkeypatch):
+    monkeypatch.setattr(model, "_locate", lambda *_: pytest.fail("nothing is fetched for a device that is not there"))
+    with pytest.raises(UsageError, match=r"expected cpu, cuda, cuda:N or mps: .* sees cpu") as caught:
+        model.load_model("embedded:smollm2-135m", device=device)
+    assert f"device '{device}'" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_devices_that_are_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert model._device(None) == "cpu" == model._device("cpu")
+    with pytest.raises(UsageError, match="device 'cuda' cannot be used"):
+        model._device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert model._device(None) == "cuda" and model._device("cuda:1") == "cuda:1"
+    with pytest.raises(UsageError, match=r"sees cpu, cuda, cuda:0, cuda:1"):
+        model._device("cuda:2")
+
+
 def test_a_directory_without_config_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no config\.json"):
         model.load_model(str(tmp_path))

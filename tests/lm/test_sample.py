@@ -8,6 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
+from types import SimpleNamespace  # noqa: E402
+
+from levercheck.errors import UsageError  # noqa: E402
 from levercheck.lm.batches import SharedPrefix, equal_batches  # noqa: E402
 from levercheck.lm.sample import Sampling, sample_batch  # noqa: E402
 
@@ -101,3 +104,41 @@ def test_answers_end_at_the_stop_text(smollm):
             assert "\n" not in smollm.decode(answer.tokens)
             assert len(answer.tokens) <= 8
             assert answer.stopped or len(answer.tokens) == 8
+
+
+class Scripted:
+    """A model that gives one position of the logits it was made with, whatever it reads."""
+
+    end_ids = frozenset({0})
+    device = torch.device("cpu")
+
+    def __init__(self, *rows):
+        self.logits = torch.tensor(rows, dtype=torch.float16)[:, None]
+
+    def model(self, **_):
+        return SimpleNamespace(logits=self.logits, past_key_values=None)
+
+    def decode(self, ids):
+        return " ".join(map(str, ids))
+
+
+def once(lm, keys, **settings):
+    prefix = SimpleNamespace(cache=lambda rows: None)
+    sampling = Sampling(samples=2, max_new_tokens=1, **settings)
+    return sample_batch(lm, prefix, [[1]] * len(keys), keys, sampling, 0)
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_logits_that_are_not_finite_name_the_item(bad):
+    with pytest.raises(UsageError, match=r"item 'second' has logits that are not finite: .*float32 or bfloat16"):
+        once(Scripted([0.0, 1.0, 2.0], [0.0, bad, 2.0]), ["first", "second"])
+
+
+def test_single_tokens_may_be_ruled_out():
+    (answers,) = once(Scripted([0.0, float("-inf"), 2.0]), ["one"])
+    assert {a.tokens for a in answers} <= {(), (2,)}
+
+
+def test_a_loaded_model_needs_a_top_k():
+    with pytest.raises(UsageError, match="top_k = 0: expected at least 1"):
+        once(Scripted([0.0, 1.0]), ["one"], top_k=0)

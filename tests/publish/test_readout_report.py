@@ -166,7 +166,7 @@ def make_verbosity() -> dict[str, Any]:
         return {
             "layer": 3,
             "index": index,
-            "length": e(0.5 * index, "d_z", cluster_unit="entity"),
+            "length": e(0.5 * index, "d_z", cluster_unit="group"),
             "truth": e(0.2, "d_z") if index else e(None, "d_z", note="the effect is the same on every item"),
             "dominance": e(0.3, "d_z difference"),
             "p_length_holm": 0.01,
@@ -581,15 +581,73 @@ def test_without_templates_nothing_is_written(tmp_path: Path, monkeypatch: pytes
 
 def test_a_transfer_to_other_questions_is_shown() -> None:
     material = make_material()
-    material["audit"]["transferred"] = {
+    first = {
+        "name": "0123456789ab",
         "detector": classified(),
-        "shared_with_training": {"ids": 0, "answers": 4},
+        "shared_with_training": {"ids": 0, "near_duplicates": 4},
         "auroc_without_shared": e(0.66),
     }
+    material["audit"]["transferred"] = [first]
     html, markdown = rendered(material)
-    assert "Shared with training here: ids: 0; answers: 4" in html
+    assert "(0123456789ab). Shared with training here: ids: 0; near duplicates: 4" in html
     assert "Missing: other questions" not in html
+    assert "was not tried on questions from another source" not in html
     assert "0.660 AUROC" in markdown
+    material["audit"]["transferred"] = [first, {**first, "name": "ba9876543210", "auroc_without_shared": e(0.71)}]
+    html, markdown = rendered(material)
+    assert "0.660 AUROC" in markdown
+    assert "0.710 AUROC" in markdown
+    pytest.importorskip("altair", reason="needs levercheck[report]")
+    drawn = drawings(material)["aurocs"]("wide")
+    assert drawn.index("probe: set 0123456789ab: 0.660") < drawn.index("probe: set ba9876543210: 0.710")
+
+
+def test_checks_that_could_not_fail_are_told_and_not_counted() -> None:
+    material = make_material()
+    material["audit"]["checks"] |= {"beats answer_prior": "not applicable", "selective": "not applicable"}
+    material["audit"]["not_applicable"] = {
+        "beats answer_prior": "every test answer is new: no training item has it",
+    }
+    _, markdown = rendered(material)
+    assert "2 of 5 checks shown; not shown: detects at equal confidence;" in markdown
+    assert "not applicable: selective, beats answer prior" in markdown
+    assert (
+        "| beats answer prior | – not applicable | every test answer is new: no training item has it | – |" in markdown
+    )
+    assert "| selective | – not applicable | no reason recorded | – |" in markdown
+
+
+def test_it_says_how_often_the_test_role_was_opened() -> None:
+    material = make_material()
+    assert "how often the test role was opened is not recorded" in rendered(material)[0]
+    material["openings"] = ["default"]
+    assert "the test role was opened once, after C was chosen" in rendered(material)[0]
+    material["openings"] = ["default", HOSTILE]
+    html, markdown = rendered(material)
+    for text in (html, markdown):
+        assert "the test role was opened by 2 probes (default, " in text
+        assert "choosing among them by test numbers would make these numbers too good" in text
+        assert "opened once" not in text
+        assert "<script>" not in text
+
+
+def test_it_says_who_judged_the_answers() -> None:
+    material = make_material()
+    assert "judged by the ruler, which compares them with the accepted ones, and by no model" in rendered(material)[0]
+    material["settings"]["answers"] = {"imported": {}}
+    assert "who judged them is not known here" in rendered(material)[0]
+    material["verdicts"] = {
+        "distinct_answers": 210,
+        "kappa_with_ruler": e(0.83, "kappa", cluster_unit="question"),
+        "table": [{"judge": "correct", "ruler": "incorrect", "answers": 9}],
+    }
+    material["settings"]["verdicts"] = {"model": f"judge {HOSTILE}"}
+    _, markdown = rendered(material)
+    assert "The answers were judged by a model (judge " in markdown
+    assert "210 distinct ones" in markdown
+    assert "0.830 kappa \\[0.730, 0.930\\] (n = 42, 34 questions)" in markdown
+    assert "| judge correct, ruler incorrect | 9 |" in markdown
+    assert "<script>" not in markdown
 
 
 def test_the_interval_over_folds_is_students() -> None:

@@ -87,6 +87,7 @@ def baselines(items: pl.DataFrame) -> dict[str, Any]:
         found[name] = {
             "description": description,
             "missing": int((~have).sum()),
+            "constant": len(np.unique(values)) < 2,  # it cannot rank these items, so that beating it says nothing
             "auroc": auroc(values, wrong, clusters=groups, cluster_unit=CLUSTER).to_dict(),
             "probe_minus_baseline": auroc_difference(
                 part["score"].to_numpy(), values, wrong, clusters=groups, cluster_unit=CLUSTER

@@ -6,6 +6,7 @@ All functions read REFITS rows, ITEMS rows and nothing else.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import polars as pl
 
 from levercheck.audit.baselines import CLUSTER, area, wrong_of
 from levercheck.audit.classification import Floats
-from levercheck.stats import Estimate, attainable_p, auroc, auroc_difference, monte_carlo_p, percentile_bounds
+from levercheck.stats import Estimate, attainable_p, auroc, auroc_difference, mean, monte_carlo_p, percentile_bounds
 
 LEVEL = 0.95
 Component = tuple[int, int]
@@ -50,10 +51,13 @@ def over_draws(values: list[float], unit: str, seed: int) -> Estimate:
 
 
 def gap(real: Estimate, control: Estimate) -> Estimate:
-    """Real minus control. Item and draw uncertainty are put together as Zou and Donner (2008) do for independent
-    intervals: each end is as far from the difference as the root of the summed squares of the two ends it comes from.
+    """Real minus mean control. `real` has its confidence interval over items, `control` that of a mean over its draws.
+
+    Both are put together as Zou and Donner (2008) do for independent intervals: each end is as far from the difference
+    as the root of the summed squares of the two ends it comes from. It holds for these training items; draws differ in
+    the labels of both roles, so that the control's share holds the noise of the test items as well.
     """
-    method, note = "mover", "interval of the real task over items, of the control over draws"
+    method, note = "mover", "real task: interval over items; control: interval of its mean over draws"
     if real.value is None or control.value is None:
         return Estimate(
             None, None, None, LEVEL, "AUROC difference", real.n, method, note="one of the two is not estimable"
@@ -67,13 +71,22 @@ def gap(real: Estimate, control: Estimate) -> Estimate:
     return Estimate(value, low, high, LEVEL, unit, real.n, method, clusters, name, note=note)
 
 
+def _average(values: list[float]) -> Estimate:
+    """Mean over draws with Student's interval, one point when all draws agree."""
+    found = mean(values, level=LEVEL, unit="AUROC")
+    if found.low is None and len(values) > 1:
+        found = replace(found, low=found.value, high=found.value)
+    return replace(found, method="t_over_draws")
+
+
 def selectivity(refits: pl.DataFrame, items: pl.DataFrame, in_sample: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     """The real task beside control tasks in which every answer string has a drawn label.
 
     A control task can be learnt only by remembering strings, so that its test AUROC is what memory gives; the real
-    one's minus that is the selectivity. When no test answer occurs in training, memory cannot help and the control must
-    stand near 0.5: then the test AUROC already is free of it, and `in_sample` tells how much the probe could memorise.
-    `p` is the rank of the real AUROC among the control tasks. `in_sample`: the probe's AUROC on its training items.
+    one's minus their mean is the selectivity. When no test answer occurs in training, memory cannot help and the
+    control must stand near 0.5: then the test AUROC already is free of it, and `in_sample` tells how much the probe
+    could memorise. `p` is the rank of the real AUROC among the control tasks. `in_sample`: the probe's AUROC on its
+    training items.
     """
     test = items.filter(pl.col("role") == "test")
     known = items.filter(pl.col("role") == "train")["answer"].to_list()
@@ -94,7 +107,13 @@ def selectivity(refits: pl.DataFrame, items: pl.DataFrame, in_sample: dict[str, 
             accuracy.append(float(((scores > 0) == drawn).mean()))
     real = area(test)
     control = over_draws(own, "AUROC", seed)
-    found |= {"draws": len(own), "real": real.to_dict(), "control": control.to_dict()}
+    average = _average(own)
+    found |= {
+        "draws": len(own),
+        "real": real.to_dict(),
+        "control": control.to_dict(),
+        "control_mean": average.to_dict(),
+    }
     found["control_accuracy"] = over_draws(accuracy, "fraction", seed).to_dict()
     fitted = [v for v in rows.filter(pl.col("metric") == "train_auroc")["value"].to_list() if v is not None]
     found["in_sample"] = {
@@ -105,7 +124,7 @@ def selectivity(refits: pl.DataFrame, items: pl.DataFrame, in_sample: dict[str, 
         return {**found, "absent": real.note or "no control task could be fitted"}
     return {
         **found,
-        "selectivity": gap(real, control).to_dict(),
+        "selectivity": gap(real, average).to_dict(),
         "p": monte_carlo_p(real.value, own),
         "attainable_p": attainable_p(len(own)),
     }

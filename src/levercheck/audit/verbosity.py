@@ -5,7 +5,8 @@ Each item has four responses, {short, long} x {true, false}. Per item,
     length effect = mean over truth of (long - short)        truth effect = mean over length of (false - true)
 
 and each is reported as Cohen's d_z, the mean of the per-item effects over their standard deviation (n - 1), so that the
-two can be compared though one is about words and the other about facts. Entities, not items, count as independent.
+two can be compared though one is about words and the other about facts. Groups of the split (the column `entity`), not
+items, count as independent.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from levercheck.audit.baselines import CLUSTER
 from levercheck.errors import IntegrityError, NotEnoughDataError
 from levercheck.stats import Estimate, benjamini_hochberg, bootstrap_totals, holm, mean, proportion
 
@@ -43,7 +45,7 @@ def verbosity_effects(
     same on every item has no d_z; one that is zero on every item counts as 0 beside another. A component that cannot be
     compared counts in no share, and `not_comparable` says how many there are.
 
-    Wilcoxon's signed-rank test is two-sided and takes one value per entity, the mean of its items, as independent.
+    Wilcoxon's signed-rank test is two-sided and takes one value per group, the mean of its items, as independent.
     Raises NotEnoughDataError without rows, IntegrityError when an item lacks one of its four responses.
     """
     if rows.is_empty():
@@ -105,7 +107,7 @@ def _score(effects: pl.DataFrame, level: float, resamples: int, seed: int) -> di
     found: dict[str, Any] = {}
     for name, values in columns.items():
         found[name] = standardised(values, entity, level).to_dict()
-        shift = mean(values, clusters=entity, level=level, unit="log-odds difference", cluster_unit="entity")
+        shift = mean(values, clusters=entity, level=level, unit="log-odds difference", cluster_unit=CLUSTER)
         found[f"{name}_shift"] = shift.to_dict()
         found[f"p_{name}"] = wilcoxon(values, entity)
     found["dominance"] = dominance(columns, entity, level).to_dict()
@@ -181,13 +183,13 @@ def _summands(values: Floats) -> Floats | None:
 
 
 def _by_delta(summands: Floats, clusters: Sequence[str], level: float, unit: str) -> Estimate:
-    found = mean(summands, clusters=clusters, level=level, unit=unit, cluster_unit="entity")
+    found = mean(summands, clusters=clusters, level=level, unit=unit, cluster_unit=CLUSTER)
     return replace(found, method="delta_cluster_t")
 
 
 def _undefined(values: Floats, clusters: Sequence[str], level: float, unit: str, note: str) -> Estimate:
     groups = len(set(clusters))
-    return Estimate(None, None, None, level, unit, len(values), "delta_cluster_t", groups, "entity", note=note)
+    return Estimate(None, None, None, level, unit, len(values), "delta_cluster_t", groups, CLUSTER, note=note)
 
 
 def _ratio(columns: Mapping[str, Floats], clusters: Sequence[str], level: float, resamples: int, seed: int) -> Estimate:
@@ -217,7 +219,7 @@ def _ratio(columns: Mapping[str, Floats], clusters: Sequence[str], level: float,
         found: Floats = size(totals, 0) / np.where(truth > 0, truth, np.nan)
         return found
 
-    return bootstrap_totals(np.stack(parts, axis=1), statistic, clusters, level, resamples, seed, unit, "entity")
+    return bootstrap_totals(np.stack(parts, axis=1), statistic, clusters, level, resamples, seed, unit, CLUSTER)
 
 
 def wilcoxon(values: Floats, clusters: Sequence[str]) -> float:

@@ -23,6 +23,15 @@ Exit codes: 0 done; 1 a check failed; 2 wrong request; 3 something must be fetch
 data; 5 damaged data; 130 interrupted (finished work is kept, the same command continues).
 """
 
+INSTALLS = {
+    **dict.fromkeys(("torch", "transformers", "safetensors", "accelerate", "gguf"), "levercheck[lm]"),
+    **dict.fromkeys(("altair", "vl_convert", "jinja2", "markupsafe"), "levercheck[report]"),
+    "httpx": "levercheck[api]",
+    "sklearn": "scikit-learn",
+    "datasets": "datasets",
+}
+"""What to install for an optional package."""
+
 app = cyclopts.App(
     name="levercheck",
     help=HELP,
@@ -64,6 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             (line.strip() for line in str(error).splitlines() if line.strip()), "the command is not understood"
         )
         code = _fail(f"{first} See 'levercheck --help'.", 2)
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in INSTALLS:
+            raise
+        code = _fail(
+            f"this needs {package}, which is not installed or does not fit: pip install '{INSTALLS[package]}'", 3
+        )
     except KeyboardInterrupt:
         code = _fail("interrupted: finished work is kept; run the same command again to continue", 130)
     except BrokenPipeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from cyclopts.validators import Number
 from levercheck.cli import detect
 from levercheck.cli import detect_tables as tables
 from levercheck.cli.console import Stages, clean, output
+from levercheck.errors import MissingError, NotEnoughDataError, UsageError
 
 if TYPE_CHECKING:
     from levercheck.detect.workspace import Workspace
@@ -39,7 +41,10 @@ def audit_readout(
 
     Example: levercheck audit-readout runs/h --refits 50
     """
+    if direction is not None and rows_only:
+        raise UsageError("--direction needs the model, --rows-only leaves it out: give one of them")
     with detect.opened(directory) as ws:
+        _check(ws, name, transfer, direction)
         results = audit(
             ws,
             name,
@@ -52,6 +57,28 @@ def audit_readout(
     return tables.show(json_, results, lambda: tables.audit(results))
 
 
+def _check(ws: Workspace, name: str, transfer: Path | None, direction: Path | None) -> None:
+    """Refuse what can be known to be wrong before a model is loaded or anything is computed."""
+    from levercheck.detect.neurons import probe_name
+    from levercheck.detect.workspace import MARKER
+
+    if "imported" in ws.settings(f"probes/{probe_name(ws.root, name)}"):
+        raise UsageError(f"probe '{name}' was fitted by another program and cannot be refitted: run 'levercheck probe'")
+    if transfer is not None:
+        if not (transfer / MARKER).is_file():
+            raise UsageError(f"--transfer '{transfer}' is no workspace (it has no {MARKER})")
+        if transfer.resolve() == ws.root.resolve():
+            raise UsageError(f"--transfer '{transfer}' is the workspace itself: give another one")
+    if direction is not None:
+        if not direction.is_file():
+            raise UsageError(f"--direction: no file '{direction.name}', expected .safetensors or .npy")
+        recorded = detect.recorded_model(ws)
+        if {"hidden", "layers"} <= recorded.keys():
+            from levercheck.readouts.geometry import read_direction
+
+            read_direction(direction, int(recorded["hidden"]), int(recorded["layers"]))
+
+
 def audit(
     ws: Workspace,
     name: str,
@@ -62,34 +89,59 @@ def audit(
     direction: Path | None,
     lm: LanguageModel | None,
 ) -> dict[str, Any]:
-    """All audits of one probe and its report; without a model, those that need none."""
+    """All audits of one probe and its report; without a model, those that need none.
+
+    An optional part that cannot be made is a line under `notes` and on stderr, and hides none of the others.
+    """
     from levercheck.detect.audit import audit_readout as run
     from levercheck.detect.audit import with_length
     from levercheck.detect.material import material
+    from levercheck.detect.neurons import check_same, neurons
     from levercheck.publish.readout_report import write_readout_report
+    from levercheck.readouts.readout import load_readout
 
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        Stages().notify(line)
+
+    def optional(part: str, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except (MissingError, NotEnoughDataError) as error:
+            return note(f"no {part}: {error}")
+
+    folder = ws.root / "probes" / name
+    readout = load_readout(folder)
+    if lm is not None:
+        from levercheck.detect.capture import check_model
+
+        check_model(ws, lm)
+        check_same(ws, lm, readout)
     if transfer is None:
         results = run(ws, name, refits=refits, seed=seed)
     else:
         with detect.opened(transfer) as other:
             results = run(ws, name, refits=refits, seed=seed, transfer=other)
-    folder = ws.root / "probes" / name
-    if lm is not None:
-        from levercheck.detect.neurons import neurons
-        from levercheck.detect.overlap import direction_overlap
+    if lm is not None and not readout.components:
+        note("no comparison of length and truth, no description of neurons: the readout has no non-zero weight")
+    elif lm is not None:
         from levercheck.detect.verbosity import VerbositySpec, verbosity
-        from levercheck.readouts.readout import load_readout
 
-        readout = load_readout(folder)
-        if readout.components:
-            verbosity(ws, lm, readout, name, VerbositySpec(seed=seed))
-            neurons(ws, readout, name, lambda: lm)
+        if optional("length and truth", lambda: verbosity(ws, lm, readout, name, VerbositySpec(seed=seed))) is not None:
             length = ws.results(f"probes/{name}/verbosity")
             results = {**with_length(results, length), "verbosity": length}
-        if direction is not None:
-            results = {**results, "overlap": direction_overlap(ws, lm, readout, name, direction, seed=seed)}
-    written = write_readout_report(folder / "report", material(ws, name))
-    return {**results, "report": [path.relative_to(ws.root).as_posix() for path in written]}
+        optional("description of neurons", lambda: neurons(ws, readout, name, lambda: lm))
+    if direction is not None and not readout.neurons:
+        note("no overlap: the readout has no positive weight")
+    elif lm is not None and direction is not None:
+        from levercheck.detect.overlap import direction_overlap
+
+        overlap = optional("overlap", lambda: direction_overlap(ws, lm, readout, name, direction, seed=seed))
+        results = results if overlap is None else {**results, "overlap": overlap}
+    written = optional("report", lambda: write_readout_report(folder / "report", material(ws, name))) or []
+    return {**results, "report": [path.relative_to(ws.root).as_posix() for path in written], "notes": notes}
 
 
 def h_neurons(
@@ -144,6 +196,7 @@ def h_neurons(
     def draw() -> None:
         tables.probe(found)
         tables.audit(results)
-        output.print(f"report {clean(str(out / results['report'][0]))}", markup=False, soft_wrap=True)
+        for page in results["report"][:1]:
+            output.print(f"report {clean(str(out / page))}", markup=False, soft_wrap=True)
 
     return tables.show(json_, report, draw)

@@ -58,5 +58,5 @@ class Stages:
         errors.print(f"  {title:<18} {total:>6} {unit:<6} {seconds(self.times[title]):>12}")
 
     def notify(self, line: str) -> None:
-        """Say one line about something slow that is about to happen."""
-        errors.print(f"  {clean(line)}", style="dim")
+        """Say one line about something slow that is about to happen, or about what was left out."""
+        errors.print(f"  {clean(line)}", style="dim", markup=False, soft_wrap=True)

@@ -42,18 +42,26 @@ def opened(root: Path, *, create: bool = False) -> Iterator[Workspace]:
         yield ws
 
 
+def recorded_model(ws: Workspace) -> dict[str, Any]:
+    """The model that was captured, or else the one that wrote the answers; {} where other programs' rows name none."""
+    units = [unit for unit in ("capture", "answers") if ws.has(unit)] or ["answers"]
+    return next((found for unit in units if (found := ws.settings(unit).get("model"))), {})
+
+
 def load(ws: Workspace, model: str | None, dtype: str | None, device: str | None) -> LanguageModel:
-    """The model that was asked for, or else the one that wrote the answers, in the same number format."""
+    """The model that was asked for, or else the recorded one, in the same number format."""
     from levercheck.evidence.provenance import model_label
     from levercheck.lm.model import load_model
 
-    recorded = ws.settings("answers").get("model") or {}
+    recorded = recorded_model(ws)
     name = model or recorded.get("name")
-    if name is None or (model is None and name.startswith(("dir:", "gguf:"))):
-        raise UsageError(
-            f"the workspace records {'no model' if name is None else clean(name)}, not where it is: give --model"
-        )
+    if name is None:
+        raise UsageError("the workspace records no model: give it with --model")
+    if model is None and name.startswith(("dir:", "gguf:")):
+        raise UsageError(f"the workspace records {clean(name)}, not where it is: give it with --model")
     stages = Stages()
+    if not recorded:
+        stages.notify("the workspace records no model: whether this is the one that made it cannot be checked")
     stages.notify(f"loading {model_label(name)}")
     return load_model(name, dtype=dtype or recorded.get("dtype", "float32"), device=device, notify=stages.notify)
 
@@ -66,12 +74,8 @@ def client(url: str | None, model: str | None, key_variable: str, option: str) -
         return
     if url is None or model is None:
         raise UsageError(f"--{option}-url and --{option}-model belong together: give both")
-    try:
-        from levercheck.judges.client import ChatClient, Endpoint
-    except ImportError:
-        from levercheck.errors import MissingError
+    from levercheck.judges.client import ChatClient, Endpoint
 
-        raise MissingError("endpoints need httpx: pip install 'levercheck[api]'") from None
     try:
         endpoint = Endpoint(url=url, model=model, key_variable=key_variable)
     except ValidationError as error:
@@ -92,7 +96,9 @@ def collect(
     split: Annotated[str | None, Parameter(help="Split of a hub dataset.")] = None,
     samples: Annotated[int, Parameter(help="Answers per question.", validator=Number(gte=1))] = 10,
     temperature: Annotated[float, Parameter(validator=Number(gt=0))] = 1.0,
-    top_k: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
+    top_k: Annotated[
+        int, Parameter(help="0 leaves it out of requests to an endpoint that refuses it.", validator=Number(gte=0))
+    ] = 50,
     top_p: Annotated[float, Parameter(validator=Number(gt=0, lte=1))] = 0.9,
     max_new_tokens: Annotated[int, Parameter(validator=Number(gte=1))] = 50,
     prompt: Annotated[
@@ -125,6 +131,8 @@ def collect(
     from levercheck.benchmarks.questions import load_questions
     from levercheck.detect.prompting import INSTRUCTION, Prompting
 
+    if top_k == 0 and endpoint_url is None:
+        raise UsageError("--top-k 0 is for endpoints: give at least 1 to sample with a loaded model")
     asked = instruction if instruction is not None else INSTRUCTION
     settings = {"samples": samples, "temperature": temperature, "top_k": top_k, "top_p": top_p}
     questions = load_questions(source, limit=limit, seed=seed, split=split)
@@ -152,12 +160,13 @@ def collect(
             prompting = prompting_for(lm, prompt, asked)
             drawn = Sampling(**settings, max_new_tokens=max_new_tokens, stop=prompting.stop)  # type: ignore[arg-type]
             run(ws, lm, questions, prompting=prompting, sampling=drawn, seed=seed, ruler=ruler, batch=batch)
-        results = {"out": str(out), **ws.results("answers")}
+        results = {"out": str(out), "ruler": ws.settings("answers")["ruler"], **ws.results("answers")}
         if judge is not None:
             from levercheck.detect.endpoints import judge_answers
 
             judge_answers(ws, judge)
-            results["judge"] = ws.results("verdicts")
+        if ws.has("verdicts"):
+            results["judge"] = {"model": ws.settings("verdicts").get("model"), **ws.results("verdicts")}
     return tables.show(json_, results, lambda: tables.funnel(results))
 
 

@@ -39,11 +39,25 @@ def table(title: str, *columns: str) -> Table:
 
 
 def funnel(results: dict[str, Any]) -> None:
-    """What became of the questions."""
+    """What became of the questions by the ruler, and how far a judge, whose verdicts then count, agrees with it."""
     shown = table(f"{results['questions']} questions", "all samples", "% of questions [95 % interval]")
     for label, record in results["labels"].items():
         shown.add_row(label, interval(record, 100, 1))
     output.print(shown)
+    output.print(f"  labels by the ruler {clean(str(results['ruler']))}", markup=False, soft_wrap=True)
+    judge = results.get("judge")
+    if judge is None:
+        return
+    agreed = table("Distinct answers by judge and ruler", "judge", "ruler", "answers")
+    for row in judge["table"]:
+        agreed.add_row(str(row["judge"]), str(row["ruler"]), str(row["answers"]))
+    output.print(agreed)
+    output.print(
+        f"  later stages take their labels from the judge {clean(str(judge['model']))}: {judge['distinct_answers']} "
+        f"distinct answers, kappa with the ruler {interval(judge['kappa_with_ruler'])}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def spans(results: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from cyclopts.validators import Number
 from rich.markup import escape
 from rich.table import Table
 
+from levercheck.cli import detect
 from levercheck.cli.console import Stages, clean, output
 from levercheck.errors import MissingError
 from levercheck.evidence.files import write_atomic
@@ -38,9 +39,8 @@ def neurons(
 
     Example: levercheck neurons runs/facts --top 10
     """
-    from levercheck.detect.neurons import as_csv, neurons, probe_name, ranked, recorded_model, summary
+    from levercheck.detect.neurons import as_csv, neurons, probe_name, ranked, summary
     from levercheck.detect.workspace import workspace
-    from levercheck.lm.model import LanguageModel, load_model
     from levercheck.readouts.readout import load_readout
 
     stages = Stages()
@@ -48,12 +48,7 @@ def neurons(
         chosen = probe_name(root, name)
         folder = root / "probes" / chosen
         readout = load_readout(folder)
-
-        def load() -> LanguageModel:
-            recorded = ws.settings("capture")["model"]
-            return load_model(model or recorded_model(ws), dtype=recorded.get("dtype", "float32"), notify=stages.notify)
-
-        frame = neurons(ws, readout, chosen, load)
+        frame = neurons(ws, readout, chosen, lambda: detect.load(ws, model, None, None))
         rows = ranked(frame)
         write_atomic(folder / "neurons" / TABLE, as_csv(rows, tokens).encode())
         try:

@@ -24,15 +24,13 @@ def verify(
 ) -> int:
     """Recompute every digest and every number of DIRECTORY from its rows. Needs no torch, no model.
 
-    DIRECTORY is a finished study or a workspace of the H-neuron pipeline. The output of `levercheck reanalyze` is made
-    again from its analysis and the tables in --rows.
+    DIRECTORY is a finished study or a workspace of the H-neuron pipeline, whose readouts need safetensors to be read.
+    The output of `levercheck reanalyze` is made again from its analysis and the tables in --rows.
 
     Exit code 0 when everything agrees, 1 with a list when anything differs.
 
     Example: levercheck verify runs/demo
     """
-    from levercheck.detect.verify import is_workspace, verify_workspace
-
     numbers = "audit.json"
     if is_reanalysis(directory):
         if rows is None:
@@ -40,7 +38,9 @@ def verify(
         problems, numbers = find_changes(directory, rows), "results.json"
     elif rows is not None:
         raise UsageError(f"'{directory}' holds no reanalysis: --rows is for the output of levercheck reanalyze")
-    elif is_workspace(directory):
+    elif (directory / "workspace.json").is_file():
+        from levercheck.detect.verify import verify_workspace  # reads weights, which plain studies do not have
+
         problems, numbers = verify_workspace(directory), "the workspace"
     else:
         problems = find_differences(directory)

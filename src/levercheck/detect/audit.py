@@ -25,7 +25,7 @@ from levercheck.detect.transferred import transferred
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import UsageError
 
-METHOD = "detector-audit/v1"
+METHOD = "detector-audit/v2"
 
 
 def audit_readout(
@@ -35,14 +35,19 @@ def audit_readout(
 
     `refits` bootstraps are drawn for stability (0: none). With `transfer`, the test items that another workspace has
     captured are scored too; that is a unit of its own, and its results are returned under `transferred`. An interrupted
-    audit continues; a finished one is read. Raises MissingError without the probe, UsageError for other settings than
-    an earlier audit's or a workspace of another model.
+    audit continues; a finished one is read. Raises MissingError without the probe, UsageError for an imported probe,
+    for other settings than an earlier audit's, or for a workspace of another model.
     """
     if refits < 0 or seed < 0:
         raise UsageError(f"refits = {refits} and seed = {seed}: neither can be negative")
     folder = f"probes/{checked_name(name)}"
-    found = ws.results(folder)
-    spec = ProbeSpec(**ws.settings(folder))
+    found, settings = ws.results(folder), ws.settings(folder)
+    if "imported" in settings:
+        raise UsageError(
+            f"probe '{name}' was not fitted here, so that it cannot be refitted: audit-readout needs a probe made by "
+            "'levercheck probe'"
+        )
+    spec = ProbeSpec(**settings)
     c = float(found["c"])
     path = ws.rows(f"{folder}/path")
     rows = item_rows(ws, folder, c)
@@ -92,14 +97,21 @@ LENGTH_CHECK = "moved more by truth than by length"
 
 
 def with_length(found: dict[str, Any], verbosity: dict[str, Any]) -> dict[str, Any]:
-    """Audit results with the designed comparison of length and truth as one more check (mean over the response)."""
+    """Audit results with the designed comparison of length and truth as one more check (mean over the response).
+
+    Shown when truth moves the score more than length does and in the right direction: false answers score more "wrong".
+    """
     score = verbosity["effects"].get("mean", {}).get("score", {})
     dominance = score.get("dominance", {"absent": "the score's effects are not estimable"})
     turned = dict(dominance)
     for name, other in (("value", "value"), ("low", "high"), ("high", "low")):
         if dominance.get(other) is not None:
             turned[name] = -dominance[other]
-    return {**found, "truth_over_length": turned, "checks": {**found["checks"], LENGTH_CHECK: shown(turned, 0.0)}}
+    word = shown(turned, 0.0)
+    if word == "shown" and shown(score["truth"], 0.0) != "shown":
+        word = "not shown"
+        turned["note"] = "truth moves the score, but false answers do not clearly score more wrong than true ones"
+    return {**found, "truth_over_length": turned, "checks": {**found["checks"], LENGTH_CHECK: word}}
 
 
 def repeated(ws: Workspace, name: str) -> dict[str, Any]:
@@ -187,7 +199,23 @@ def results(
         "components": {"rules": RULES, "heaviest": table},
         "selection": selection(spans, split, items, seed),
     }
+    found["not_applicable"] = not_applicable(found)
     return {**found, "checks": checks(found)}
+
+
+def not_applicable(found: dict[str, Any]) -> dict[str, str]:
+    """The checks that could not fail on these items, each with the reason."""
+    new = "every test answer is new: no training item has it"
+    reasons = {}
+    if found["transfer"]["answers"]["disjoint"]:
+        reasons["detects on unseen answers"] = new
+    if not found["selectivity"]["seen_answers"]:
+        reasons["selective"] = f"{new}, so that no control task can be learnt"
+    for name, entry in found["baselines"].items():
+        if entry.get("constant"):
+            unseen = name == "answer_prior" and found["transfer"]["answers"]["disjoint"]
+            reasons[f"beats {name}"] = new if unseen else "the baseline is the same for every test item"
+    return reasons
 
 
 def checks(found: dict[str, Any]) -> dict[str, str]:
@@ -205,4 +233,4 @@ def checks(found: dict[str, Any]) -> dict[str, str]:
     for name, entry in found["baselines"].items():
         words[f"beats {name}"] = shown(entry.get("probe_minus_baseline", entry), 0.0)
     words["heaviest component"] = found["top_component"].get("verdict", "not estimable")
-    return words
+    return words | dict.fromkeys(found["not_applicable"], "not applicable")

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from levercheck.detect.identity import check_same_model
 from levercheck.detect.prompting import from_identity
 from levercheck.detect.stored import STORE, CaptureSpec, open_store
 from levercheck.detect.workspace import Workspace
@@ -57,18 +58,16 @@ def regions_of(prompt: int, span: tuple[int, int], tokens: int) -> dict[str, Reg
 
 
 def check_model(ws: Workspace, lm: LanguageModel) -> None:
-    """Refuse a model or a tokenizer that did not make the answers (rows of other programs record no model)."""
+    """Refuse a model that did not make the answers, or another tokenizer than the spans were found with."""
     recorded = ws.settings("answers").get("model")
-    if recorded is None:
-        return
-    theirs = {name: recorded.get(name) for name in ("tokenizer", "weights", "revision", "architecture", "layers")}
-    ours = {name: lm.identity.get(name) for name in theirs}
-    for name in theirs:
-        if theirs[name] != ours[name]:
-            raise UsageError(
-                f"the answers came from {recorded['name']}, whose {name} differs from that of {lm.identity['name']}: "
-                "load the model that wrote them"
-            )
+    if recorded is not None:  # endpoints and other programs record none
+        check_same_model(recorded, lm.identity, "the answers")
+    tokenizer = ws.settings("spans").get("tokenizer") if ws.has("spans") else None
+    if tokenizer is not None and tokenizer != lm.identity.get("tokenizer"):
+        name = lm.identity.get("name")
+        raise UsageError(
+            f"the spans were found with another tokenizer than that of {name}: load the model they are for"
+        )
 
 
 def plan(ws: Workspace, lm: LanguageModel, spec: CaptureSpec) -> Plan:

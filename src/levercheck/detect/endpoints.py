@@ -9,7 +9,7 @@ import polars as pl
 
 from levercheck.benchmarks.questions import QuestionSet
 from levercheck.detect.collect import answer_rows, ask
-from levercheck.detect.labelling import funnel
+from levercheck.detect.labelling import agreement, funnel
 from levercheck.detect.prompting import Prompting
 from levercheck.detect.spans import Extract
 from levercheck.detect.workspace import Workspace
@@ -19,10 +19,13 @@ from levercheck.judges.client import ChatClient
 from levercheck.judges.extract import extract_answer
 from levercheck.judges.sampler import SamplingSettings, endpoint_answers
 from levercheck.judges.verdict import judge_identity, judge_response
-from levercheck.stats import cohen_kappa
 
-BATCH = 32
+BATCH = 8
 """Questions per acknowledged batch: what a kill can lose."""
+
+
+JUDGED = 64
+"""Distinct answers per acknowledged batch of a judge."""
 
 
 def collect_from(
@@ -77,19 +80,29 @@ def without_address(identity: Mapping[str, Any]) -> dict[str, Any]:
 def judge_answers(ws: Workspace, client: ChatClient) -> pl.DataFrame:
     """Let a language model judge every distinct answer of every question; returns VERDICTS rows.
 
-    Its verdicts replace the ruler's in later stages; how far the two agree stands in the results.
+    Answers to questions nobody can answer keep the ruler's verdict: there is no accepted answer to judge by. The
+    model's verdicts replace the ruler's in later stages; how far the two agree stands in the results.
     """
     samples = ws.rows("answers")
-    distinct = samples.select("item_id", "text").unique().sort("item_id", "text")
-    records = distinct.join(ws.rows("questions").select("item_id", "question", "aliases"), on="item_id").to_dicts()
+    distinct = (
+        samples.sort("item_id", "sample")
+        .group_by("item_id", "text", maintain_order=True)
+        .agg(pl.col("verdict").first().alias("ruled"), pl.col("ruler").first())
+        .sort("item_id", "text")
+    )
+    asked = ws.rows("questions").select("item_id", "question", "aliases", "answerable")
+    records = distinct.join(asked, on="item_id", validate="m:1").to_dicts()
 
     def work(batch: list[dict[str, Any]]) -> list[Row]:
-        def judged(record: Mapping[str, Any]) -> str:
-            return judge_response(client, record["question"], record["aliases"] or [], record["text"])
+        def judged(record: Mapping[str, Any]) -> tuple[str, str]:
+            if not record["answerable"]:
+                return record["ruled"], record["ruler"]
+            verdict = judge_response(client, record["question"], record["aliases"] or [], record["text"])
+            return verdict, client.endpoint.label
 
         verdicts = dict(client.map(judged, batch))
         return [
-            {"item_id": r["item_id"], "text": r["text"], "verdict": verdicts[i], "judge": client.endpoint.label}
+            {"item_id": r["item_id"], "text": r["text"], "verdict": verdicts[i][0], "judge": verdicts[i][1]}
             for i, r in enumerate(batch)
         ]
 
@@ -100,25 +113,11 @@ def judge_answers(ws: Workspace, client: ChatClient) -> pl.DataFrame:
         schema.VERDICTS,
         ["item_id", "text"],
         title="judge answers",
-        batches=[records[i : i + BATCH] for i in range(0, len(records), BATCH)],
+        batches=[records[i : i + JUDGED] for i in range(0, len(records), JUDGED)],
         rows=len(records),
         work=work,
         summarise=lambda rows: agreement(rows, samples),
     )
-
-
-def agreement(verdicts: pl.DataFrame, samples: pl.DataFrame) -> dict[str, Any]:
-    """How far the judge's verdicts agree with the ruler's, over distinct answers: Cohen's kappa and a table."""
-    ruled = samples.group_by("item_id", "text").agg(pl.col("verdict").first().alias("ruler_verdict"))
-    both = verdicts.join(ruled, on=["item_id", "text"], validate="1:1")
-    table = both.group_by("verdict", "ruler_verdict").len().sort("verdict", "ruler_verdict")
-    first, second = both["verdict"].to_list(), both["ruler_verdict"].to_list()
-    kappa = cohen_kappa(first, second, clusters=both["item_id"].to_list(), cluster_unit="question")
-    return {
-        "distinct_answers": len(both),
-        "kappa_with_ruler": kappa.to_dict(),
-        "table": [{"judge": j, "ruler": r, "answers": n} for j, r, n in table.rows()],
-    }
 
 
 def extractor(client: ChatClient) -> Extract:

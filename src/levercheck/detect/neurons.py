@@ -7,19 +7,21 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from levercheck.detect.identity import check_same_model
 from levercheck.detect.stored import features, open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import MissingError, NotEnoughDataError, UsageError, nearest
 from levercheck.evidence.unit import Row
-from levercheck.lm.model import LanguageModel
 from levercheck.readouts.readout import FACTS, Readout
-from levercheck.readouts.unembed import quoted, words
 from levercheck.stats import auroc
+
+if TYPE_CHECKING:
+    from levercheck.lm.model import LanguageModel
 
 METHOD = "neurons/v1"
 TOKENS = 20
@@ -63,31 +65,30 @@ def probe_name(root: Path, name: str | None) -> str:
     return name
 
 
-def recorded_model(ws: Workspace) -> str:
-    """The name under which the captured model can be loaded again; a path is not recorded and must be given."""
-    name = str(ws.settings("capture")["model"]["name"])
-    if name.startswith(("dir:", "gguf:")):
-        raise UsageError(f"the model was loaded from {name}, whose place is not recorded: give it with --model")
-    return name
-
-
 def neurons(ws: Workspace, readout: Readout, name: str, load: Callable[[], LanguageModel]) -> pl.DataFrame:
     """NEURONS rows of a readout in `probes/<name>/neurons`, sorted by layer and index.
 
-    `load` is called only when rows are missing; it must give the model that was captured (UsageError for another one).
-    The single-component AUROC takes the component's raw feature as the score of "wrong" on the test items that the
-    readout was not fitted on, with intervals clustered by the split's groups.
+    `load` is called only when rows are missing; it must give the model that was captured (UsageError for another one),
+    and its identity is what the unit records. The single-component AUROC takes the component's raw feature as the score
+    of "wrong" on the test items that the readout was not fitted on, with intervals clustered by the split's groups.
     """
     components = readout.components
     if not components:
         raise NotEnoughDataError(f"readout '{name}' has no component of non-zero weight: fit it with a larger C")
-    captured = ws.settings("capture")
+    ws.settings("capture")  # before a model is loaded
     channel = str(readout.facts.get("channel") or CHANNEL)
+    unit = f"probes/{name}/neurons"
+    if ws.has(unit):
+        identity = ws.settings(unit)["model"]
+    else:  # everything that can be wrong is found before the unit is started
+        lm = load()
+        check_same(ws, lm, readout)
+        measured = single_components(ws, readout, channel)
+        identity = lm.identity
 
     def work(_: None) -> list[Row]:
-        lm = load()
-        _check_same(captured["model"], lm, readout)
-        measured = single_components(ws, readout, channel)
+        from levercheck.readouts.unembed import words
+
         spoken = words(lm, components, TOKENS)
         norms = {layer: lm.sites[layer].write_norms().cpu().numpy() for layer in {c[0] for c in components}}
         rows: list[Row] = []
@@ -109,13 +110,13 @@ def neurons(ws: Workspace, readout: Readout, name: str, load: Callable[[], Langu
         return rows
 
     return ws.compute(
-        f"probes/{name}/neurons",
+        unit,
         {
             "method": METHOD,
             "readout": readout.fingerprint,
             "channel": channel,
             "tokens": TOKENS,
-            "model": captured["model"],
+            "model": identity,
         },
         ["split", "capture"],
         NEURONS,
@@ -175,6 +176,8 @@ def ranked(rows: pl.DataFrame) -> list[Row]:
 
 def as_csv(rows: list[Row], tokens: int) -> str:
     """The rows as CSV with a header; token lists as one quoted field of the first `tokens` tokens."""
+    from levercheck.readouts.unembed import quoted
+
     buffer = io.StringIO()
     names = [name for name in NEURONS if not name.endswith("_effects")]
     writer = csv.DictWriter(buffer, names, extrasaction="ignore", lineterminator="\n")
@@ -188,13 +191,14 @@ def _mean(values: np.ndarray[Any, Any]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _check_same(recorded: dict[str, Any], lm: LanguageModel, readout: Readout) -> None:
-    for key in ("tokenizer", "weights", "revision", "architecture", "layers"):
-        if recorded.get(key) != lm.identity.get(key):
-            raise UsageError(
-                f"the activations came from {recorded.get('name')}, whose {key} differs from that of {lm.name}: load "
-                "the model that was captured"
-            )
+def check_same(ws: Workspace, lm: LanguageModel, readout: Readout) -> None:
+    """Refuse a model that was not captured, or has another shape than the readout.
+
+    Captures of other programs may name no model; then only the shape can be compared.
+    """
+    recorded = ws.settings("capture").get("model")
+    if recorded is not None:
+        check_same_model(recorded, lm.identity, "the activations")
     if readout.shape != lm.shape:
         raise UsageError(
             f"the readout has shape {readout.shape}, the model {lm.shape}: load the model it was fitted on"

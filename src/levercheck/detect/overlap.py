@@ -13,6 +13,7 @@ from levercheck.detect.workspace import Workspace
 from levercheck.errors import UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import file_digest
+from levercheck.evidence.splits import shuffled
 from levercheck.interventions.controls import layer_matched
 from levercheck.lm.model import LanguageModel
 from levercheck.readouts.geometry import mean_activations, overlap, read_direction
@@ -28,7 +29,7 @@ def direction_overlap(
     """Compare the readout's write-out with a direction, beside layer-matched random sets; returns the results.
 
     Write vectors are weighted by the readout's weights and by each neuron's mean signed activation at the end of up to
-    100 test prompts. `direction` is .safetensors or .npy, [hidden] or [layers, hidden].
+    100 test prompts, drawn by the seed. `direction` is .safetensors or .npy, [hidden] or [layers, hidden].
     """
     check_model(ws, lm)
     if not direction.is_file():
@@ -42,14 +43,15 @@ def direction_overlap(
         "sets": sets,
         "seed": seed,
         "prompts": PROMPTS,
+        "prompts_by": "seed",
         "readout": readout.fingerprint,
         "model": lm.identity,
     }
 
     def measure() -> dict[str, Any]:
         prompting = from_identity(ws.settings("answers")["prompting"])
-        test = ws.rows("split").filter(pl.col("role") == "test").sort("item_id").select("item_id").head(PROMPTS)
-        questions = test.join(ws.rows("questions"), on="item_id", how="left")["question"].to_list()
+        asked = dict(ws.rows("questions").select("item_id", "question").iter_rows())
+        questions = [asked[item] for item in drawn(ws.rows("split"), seed)]
         shared = prompting.shared(lm)
         activation = mean_activations(lm, [[*shared, *prompting.own(lm, q)] for q in questions])
         weights = [weight for weight in readout.weights.tolist() if weight > 0]
@@ -74,3 +76,9 @@ def direction_overlap(
         summarise=lambda _: measure(),
     )
     return ws.results(unit)
+
+
+def drawn(split: pl.DataFrame, seed: int) -> list[str]:
+    """Ids of up to PROMPTS test items, drawn by the seed, sorted."""
+    test = split.filter(pl.col("role") == "test")["item_id"].to_list()
+    return sorted(shuffled(test, seed, "overlap")[:PROMPTS])

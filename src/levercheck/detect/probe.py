@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from levercheck.audit.choice import choose_c, fold_aurocs
 from levercheck.audit.classification import classification, confusion
@@ -24,7 +24,7 @@ from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.ledger import note
 from levercheck.evidence.unit import Row
-from levercheck.readouts.readout import Readout, load_readout, save_readout
+from levercheck.readouts.readout import FACTS, TENSORS, Readout, load_readout, save_readout
 from levercheck.readouts.sparse_logistic import Fit, fit_path, liblinear
 from levercheck.readouts.sparse_matrix import Scaling
 from levercheck.readouts.store import FeatureStore
@@ -49,6 +49,12 @@ class ProbeSpec(BaseModel):
     solver: Literal["working-set", "liblinear"] = "working-set"
     cs: tuple[float, ...] = ()
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_problem(self) -> ProbeSpec:
+        if self.solver == "liblinear" and self.intercept == "free":
+            raise ValueError("liblinear penalises the intercept: give intercept = penalised with it")
+        return self
 
     @property
     def grid(self) -> tuple[float, ...]:
@@ -182,6 +188,7 @@ def probe(ws: Workspace, store: FeatureStore, spec: ProbeSpec, name: str = "defa
         batches=[*finder.folds, None],
         rows=len(train.ids) * (len(spec.grid) + 1) + len(test.ids),
         work=work,
+        files=[ws.root / folder / TENSORS, ws.root / folder / FACTS],
         summarise=lambda rows: results(rows, split, spec),
     )
     path_rows(ws, folder, finder, spec)

@@ -15,6 +15,8 @@ INSTRUCTION = "Reply with the answer alone and no explanation."
 
 Style = Literal["chat", "examples"]
 
+_UNLIKE = ("A", "z", "1", "é", '"', "中")  # first characters of a turn, as unlike as tokenizers may find them
+
 
 @dataclass(frozen=True)
 class Prompting:
@@ -29,15 +31,27 @@ class Prompting:
         return "\n" if self.style == "examples" else ""
 
     def shared(self, lm: LanguageModel) -> list[int]:
-        """Start tokens, and the solved examples where there are any."""
-        return lm.start_ids + (lm.encode(PREFIX) if self.style == "examples" else [])
+        """What opens every sequence alike: start tokens and solved examples, or the template's head of a chat."""
+        if self.style == "examples":
+            return lm.start_ids + lm.encode(PREFIX)
+        chats = [chat_ids(lm, [{"role": "user", "content": text}]) for text in _UNLIKE]
+        return chats[0][: common_prefix(chats)]
 
     def own(self, lm: LanguageModel, question: str) -> list[int]:
-        """Tokens that ask `question`, up to where the answer starts."""
+        """Tokens that ask `question` after the shared ones, up to where the answer starts."""
         if self.style == "examples":
             return lm.encode(question_prompt(question))
-        ids = chat_ids(lm, self.messages(question))
-        return ids[len(lm.start_ids) :] if ids[: len(lm.start_ids)] == lm.start_ids else ids
+        ids, shared = chat_ids(lm, self.messages(question)), self.shared(lm)
+        if ids[: len(shared)] != shared:
+            raise UsageError("the model's chat template does not open every turn alike: use --prompt examples")
+        return ids[len(shared) :]
+
+    def response(self, lm: LanguageModel, question: str, text: str) -> list[int]:
+        """Tokens of a response text as they would follow the item's prompt."""
+        if self.style == "chat":
+            return lm.encode(text)
+        own, whole = self.own(lm, question), lm.encode(f"{question_prompt(question)} {text}")
+        return whole[len(own) :] if whole[: len(own)] == own and len(whole) > len(own) else lm.encode(" " + text)
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """The chat turn that asks `question`."""

@@ -2,21 +2,25 @@
 
 The span must be found in the same way for right and for wrong answers, or how it was found would tell the label. So
 a short response is trimmed to its content whatever it says (`whole`); a longer one goes to a language model that quotes
-the answer (`extracted`), where one is given; only then is an accepted alias looked for (`alias`), which right answers
-alone can have. The method is a column, and its share per label stands in the results.
+the answer (`extracted`), where one is given. Looking for an accepted alias (`alias`) comes last and only on request:
+right answers alone can have one, so long right answers would enter and long wrong ones would not. The method is a
+column, and its share per label stands in the results.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from levercheck.audit.labels import judged_labels
 from levercheck.benchmarks.answers import normalise
-from levercheck.detect.labelling import span_summary
+from levercheck.detect.identity import check_same_model
+from levercheck.detect.labelling import judged_samples, label_sources, span_results
+from levercheck.detect.prompting import Prompting, from_identity
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
@@ -78,21 +82,26 @@ def whole(text: str) -> Found:
 
 
 def spans(
-    ws: Workspace, lm: LanguageModel, *, extract: Extract | None = None, identity: dict[str, Any] | None = None
+    ws: Workspace,
+    lm: LanguageModel,
+    *,
+    extract: Extract | None = None,
+    identity: dict[str, Any] | None = None,
+    aliases: bool = False,
 ) -> pl.DataFrame:
     """SPANS rows of every consistent item, those without a span with their reason.
 
-    `lm` gives the tokenizer; it must be the one that made the tokens. `identity` records what `extract` is.
-    Raises NotEnoughDataError without right or without wrong answers.
+    `lm` gives the tokenizer; another model than the one that wrote the answers is a UsageError. `identity` records what
+    `extract` is. `aliases` lets an accepted alias mark the answer where nothing else did. Raises NotEnoughDataError
+    without right or without wrong answers.
     """
-    answers = ws.sidecar("answers")["settings"]
-    upstream = ["questions", "answers"]
-    samples = ws.rows("answers")
-    if ws.has("verdicts"):
-        upstream.append("verdicts")
-        judged = ws.rows("verdicts").select("item_id", "text", "verdict")
-        samples = samples.drop("verdict").join(judged, on=["item_id", "text"], how="left", validate="m:1")
-    labels = judged_labels(samples, answers["sampling"]["samples"])
+    answers = ws.settings("answers")
+    if answers.get("model") is not None:
+        check_same_model(answers["model"], lm.identity, "the answers")
+    prompting = from_identity(answers["prompting"])
+    expected = answers["sampling"]["samples"]
+    samples = judged_samples(ws)
+    labels = judged_labels(samples, expected)
     consistent = labels.filter(pl.col("label").is_in(["right", "wrong"]))
     for label in ("right", "wrong"):
         if not (consistent["label"] == label).any():
@@ -101,41 +110,54 @@ def spans(
                 "another model"
             )
     records = consistent.join(ws.rows("questions").select("item_id", "question", "aliases"), on="item_id").to_dicts()
+    finder = _Finder(lm, prompting, extract, aliases)
     size = 64
-
-    def work(batch: list[dict[str, Any]]) -> list[Row]:
-        return [_row(lm, record, *found) for record, found in zip(batch, _locate(lm, batch, extract), strict=True)]
-
     return ws.compute(
         "spans",
-        {"method": METHOD, "extractor": identity, "tokenizer": lm.identity["tokenizer"], "whole_words": WHOLE_WORDS},
-        upstream,
+        {
+            "method": METHOD,
+            "extractor": identity,
+            "aliases": aliases,
+            "tokenizer": lm.identity["tokenizer"],
+            "whole_words": WHOLE_WORDS,
+        },
+        label_sources(ws),
         schema.SPANS,
         ["item_id"],
         title="find answer spans",
         batches=[records[i : i + size] for i in range(0, len(records), size)],
         rows=len(records),
-        work=work,
-        summarise=span_summary,
+        work=lambda batch: [_row(lm, record, *found) for record, found in zip(batch, finder(batch), strict=True)],
+        summarise=lambda rows: span_results(rows, samples, expected),
     )
 
 
-def _locate(
-    lm: LanguageModel, records: Sequence[dict[str, Any]], extract: Extract | None
-) -> list[tuple[list[int], str, Found]]:
-    """Tokens, method and span of every record's response."""
-    tokens = [lm.encode(" " + r["text"]) if r["tokens"] is None else list(r["tokens"]) for r in records]
-    texts = [lm.decode(t) for t in tokens]
-    found: list[tuple[str, Found]] = [("whole", whole(text)) for text in texts]
-    long = [i for i, (_, span) in enumerate(found) if isinstance(span, str) and trimmed(texts[i]) != (0, 0)]
-    if extract is not None and long:
-        for i, span in zip(long, extract([(records[i]["question"], texts[i]) for i in long]), strict=True):
-            found[i] = ("extracted", span)
-    for i in long:
-        alias = find_alias(texts[i], records[i]["aliases"] or []) if isinstance(found[i][1], str) else None
-        if alias is not None:
-            found[i] = ("alias", alias)
-    return [(t, method, span) for t, (method, span) in zip(tokens, found, strict=True)]
+@dataclass(frozen=True)
+class _Finder:
+    """Tokens, method and span of responses."""
+
+    lm: LanguageModel
+    prompting: Prompting
+    extract: Extract | None
+    aliases: bool
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[tuple[list[int], str, Found]]:
+        tokens = [
+            self.prompting.response(self.lm, r["question"], r["text"]) if r["tokens"] is None else list(r["tokens"])
+            for r in records
+        ]
+        texts = [self.lm.decode(t) for t in tokens]
+        found: list[tuple[str, Found]] = [("whole", whole(text)) for text in texts]
+        long = [i for i, (_, span) in enumerate(found) if isinstance(span, str) and trimmed(texts[i]) != (0, 0)]
+        if self.extract is not None and long:
+            pairs = [(records[i]["question"], texts[i]) for i in long]
+            for i, span in zip(long, self.extract(pairs), strict=True):
+                found[i] = ("extracted", span)
+        for i in long:
+            if self.aliases and isinstance(found[i][1], str):
+                alias = find_alias(texts[i], records[i]["aliases"] or [])
+                found[i] = found[i] if alias is None else ("alias", alias)
+        return [(t, method, span) for t, (method, span) in zip(tokens, found, strict=True)]
 
 
 def _row(lm: LanguageModel, record: Mapping[str, Any], tokens: list[int], method: str, found: Found) -> Row:

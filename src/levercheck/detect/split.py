@@ -148,11 +148,14 @@ def _balanced(
 
 
 def leakage(rows: pl.DataFrame, spec: SplitSpec) -> dict[str, Any]:
-    """What train and test share (0 where the split promised it), counts and fingerprints of the roles."""
+    """What train and test share (0 where the split promised it), counts and fingerprints of the roles.
+
+    `rows`: every item of the split, reserve too: how rare a word is, and so what a near-duplicate is, depends on all.
+    """
     train, test = (rows.filter(pl.col("role") == role) for role in ("train", "test"))
-    both = pl.concat([train, test])
-    pairs = near_duplicates(both["question"].to_list(), spec.near_duplicate)
-    crossing = [p for p in pairs if (p[0] < len(train)) != (p[1] < len(train))]
+    roles = rows["role"].to_list()
+    pairs = near_duplicates(rows["question"].to_list(), spec.near_duplicate)
+    crossing = [pair for pair in pairs if {roles[pair[0]], roles[pair[1]]} == {"train", "test"}]
     return {
         "roles": {
             role: {

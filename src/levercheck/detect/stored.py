@@ -16,7 +16,8 @@ from levercheck.readouts.store import Channel, FeatureStore
 STORE = "features.npy"
 REGIONS = ("answer", "other", "prompt", "output")
 """answer: the answer's tokens; prompt: the question's; output: the response's; other: prompt and output without answer.
-Start tokens and solved examples belong to none; the end-of-turn token is not part of a response."""
+What opens every sequence alike (start tokens, solved examples, the head of a chat template) belongs to none; nor does
+the end-of-turn token."""
 
 RegionName = Literal["answer", "other", "prompt", "output"]
 

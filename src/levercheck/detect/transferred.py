@@ -9,7 +9,10 @@ import polars as pl
 from levercheck.audit.baselines import CLUSTER, area, wrong_of
 from levercheck.audit.classification import classification, confusion
 from levercheck.benchmarks.answers import normalise
+from levercheck.detect.duplicates import near_duplicates
+from levercheck.detect.identity import first_difference
 from levercheck.detect.probe import Items
+from levercheck.detect.split import SplitSpec
 from levercheck.detect.stored import open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import UsageError
@@ -18,7 +21,8 @@ from levercheck.evidence.canonical import digest
 from levercheck.evidence.unit import Row
 from levercheck.readouts.readout import load_readout
 
-IDENTITY = ("tokenizer", "weights", "revision", "architecture", "layers")
+METHOD = "transfer/v2"
+NEAR_DUPLICATE = float(SplitSpec.model_fields["near_duplicate"].default)
 
 
 def transferred(ws: Workspace, name: str, channel: str, other: Workspace, seed: int = 0) -> dict[str, Any]:
@@ -38,7 +42,7 @@ def transferred(ws: Workspace, name: str, channel: str, other: Workspace, seed: 
         )
     test = other.rows("split").filter(pl.col("role") == "test").sort("item_id")
     items = Items.of(test, store)
-    source = {unit: other.sidecar(unit)["rows_sha256"] for unit in ("questions", "split", "capture")}
+    source = {unit: other.state(unit) for unit in ("questions", "split", "capture")}
     unit = f"{folder}/transfer-{digest([source, channel])[:12]}"
     shared = _shared(ws, other, test)
 
@@ -51,7 +55,7 @@ def transferred(ws: Workspace, name: str, channel: str, other: Workspace, seed: 
 
     ws.compute(
         unit,
-        {"source": source, "channel": channel, "readout": readout.fingerprint, "seed": seed},
+        {"method": METHOD, "source": source, "channel": channel, "readout": readout.fingerprint, "seed": seed},
         ["questions", "split", folder],
         schema.PROBE_SCORES,
         ["item_id"],
@@ -77,29 +81,44 @@ def _results(rows: pl.DataFrame, test: pl.DataFrame, shared: dict[str, Any], see
 
 
 def _shared(ws: Workspace, other: Workspace, test: pl.DataFrame) -> dict[str, list[str]]:
-    """Item ids of the other test role whose id, question or answer a training item here has; `items`: any of these."""
+    """Item ids of the other test role that have something in common with a training item here, by what it is.
+
+    `questions`: the same normalised words; `near_duplicates`: nearly the same, as in the split, over both sets;
+    `accepted_answers`: any accepted answer; `answers`: the stated answer; `items`: any of these.
+    """
     train = ws.rows("split").filter(pl.col("role") == "train")
-    ours = _questions(ws).filter(pl.col("item_id").is_in(train["item_id"].to_list()))
-    theirs = test.select("item_id", "answer").join(_questions(other), on="item_id", how="left")
-    found = {
-        "ids": theirs.filter(pl.col("item_id").is_in(train["item_id"].to_list())),
-        "questions": theirs.filter(pl.col("words").is_in(ours["words"].to_list())),
-        "answers": theirs.filter(pl.col("answer").is_in(train["answer"].drop_nulls().to_list())),
+    ours, theirs = _about(ws, train), _about(other, test)
+    found: dict[str, set[str]] = {}
+    for name, things in theirs.items():
+        known = set().union(*ours[name].values())
+        found[name] = {item for item, own in things.items() if own & known}
+    mine, asked = list(ours["questions"].items()), list(theirs["questions"].items())
+    pairs = near_duplicates([" ".join(own) for _, own in (*mine, *asked)], NEAR_DUPLICATE)
+    found["near_duplicates"] = {asked[j - len(mine)][0] for i, j, _ in pairs if i < len(mine) <= j}
+    ids = {name: sorted(part) for name, part in found.items()}
+    return {**ids, "items": sorted(set().union(*found.values()))}
+
+
+def _about(ws: Workspace, part: pl.DataFrame) -> dict[str, dict[str, set[str]]]:
+    """Per kind of thing what each item of a part of the split has of it; what is not known is nothing."""
+    rows = part.select("item_id", "answer").join(ws.rows("questions"), on="item_id", how="left").sort("item_id")
+    found: dict[str, dict[str, set[str]]] = {
+        name: {} for name in ("ids", "questions", "entities", "accepted_answers", "answers")
     }
-    ids = {name: part["item_id"].sort().to_list() for name, part in found.items()}
-    return {**ids, "items": sorted({item for part in ids.values() for item in part})}
-
-
-def _questions(ws: Workspace) -> pl.DataFrame:
-    rows = ws.rows("questions").select("item_id", "question")
-    words = [normalise(q) for q in rows["question"].to_list()]
-    return rows.with_columns(pl.Series("words", words, dtype=pl.String))
+    for row in rows.iter_rows(named=True):
+        item = row["item_id"]
+        found["ids"][item] = {item}
+        found["questions"][item] = {normalise(row["question"] or "")} - {""}
+        found["entities"][item] = {row["entity"]} - {None}
+        found["accepted_answers"][item] = {normalise(alias) for alias in row["aliases"] or []} - {""}
+        found["answers"][item] = {row["answer"]} - {None}
+    return found
 
 
 def _same_model(ws: Workspace, other: Workspace) -> None:
     ours, theirs = (w.settings("capture").get("model") or {} for w in (ws, other))
-    for name in IDENTITY:
-        if ours.get(name) != theirs.get(name):
-            raise UsageError(
-                f"the other workspace's model differs in {name} from the readout's: capture both with the same model"
-            )
+    name = first_difference(ours, theirs)
+    if name is not None:
+        raise UsageError(
+            f"the other workspace's model differs in {name} from the readout's: capture both with the same model"
+        )

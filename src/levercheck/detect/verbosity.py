@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from levercheck.audit.verbosity import verbosity_effects
 from levercheck.benchmarks.answers import normalise
 from levercheck.benchmarks.facts import Fact, load_facts
-from levercheck.benchmarks.prompts import question_prompt
 from levercheck.detect.capture import check_model
 from levercheck.detect.prompting import Prompting, from_identity
 from levercheck.detect.workspace import Workspace
@@ -178,14 +177,6 @@ def _names(aliases: Sequence[str]) -> frozenset[str]:
     return frozenset(normalise(alias) for alias in aliases) - {""}
 
 
-def response_tokens(lm: LanguageModel, prompting: Prompting, question: str, text: str) -> list[int]:
-    """Tokens of a response as they would follow the item's prompt."""
-    if prompting.style == "chat":
-        return lm.encode(text)
-    own, whole = prompting.own(lm, question), lm.encode(f"{question_prompt(question)} {text}")
-    return whole[len(own) :] if whole[: len(own)] == own and len(whole) > len(own) else lm.encode(" " + text)
-
-
 def verbosity(
     ws: Workspace, lm: LanguageModel, readout: Readout, name: str, spec: VerbositySpec | None = None
 ) -> pl.DataFrame:
@@ -269,7 +260,7 @@ def _responses(lm: LanguageModel, prompting: Prompting, chosen: Sequence[Design]
         prompt = prompting.own(lm, design.question)
         for length in lengths:
             for truth in (True, False):
-                tokens = response_tokens(lm, prompting, design.question, design.text(length, truth))
+                tokens = prompting.response(lm, design.question, design.text(length, truth))
                 found.append(_Response(design, length, truth, prompt, tokens))
     return found
 
@@ -311,7 +302,7 @@ def summary(rows: pl.DataFrame, chosen: Sequence[Design], skipped: dict[str, int
             values["tokens"].to_numpy().astype(float),
             clusters=values["entity"].to_numpy(),
             unit="tokens per response",
-            cluster_unit="entity",
+            cluster_unit="group",
         ).to_dict()
     return {
         "items": len(chosen),

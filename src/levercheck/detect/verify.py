@@ -15,7 +15,7 @@ from levercheck.audit.verbosity import verbosity_effects
 from levercheck.audit.verify import differences
 from levercheck.detect import audit, labelling, probe, split
 from levercheck.detect.stored import open_store
-from levercheck.detect.workspace import MARKER, Workspace
+from levercheck.detect.workspace import MARKER, Workspace, unit_key
 from levercheck.errors import LevercheckError, UsageError
 from levercheck.evidence.files import read_json
 from levercheck.evidence.provenance import SIDECAR
@@ -63,10 +63,12 @@ def _unit(ws: Workspace, name: str, sidecar: dict[str, Any]) -> list[str]:
     problems = []
     if content_digest(read_part(ws.root / name)) != sidecar["rows_sha256"]:
         problems.append(f"{name}: the rows' content is not what its sidecar recorded")
-    for other, digest in sidecar["upstream"].items():
-        if ws.sidecar(other)["rows_sha256"] != digest:
-            problems.append(f"{name} was made from other rows of {other} than stand there now")
-    if (ws.root / name / FACTS).is_file() and ws.has("capture") and ws.has("split"):
+    if sidecar["key"] != unit_key(name, sidecar):
+        problems.append(f"{name}: its key is not the digest of its settings: they were edited")
+    for other, state in sidecar["upstream"].items():
+        if ws.state(other) != state:
+            problems.append(f"{name} was made from another {other} than stands there now")
+    if (ws.root / name / FACTS).is_file() and _has_scores(ws, name):
         problems += _scores(ws, name)
     derive = None if "imported" in sidecar["settings"] else _derivation(ws, name, sidecar["settings"])
     if derive is not None:
@@ -80,7 +82,10 @@ def _derivation(ws: Workspace, name: str, settings: dict[str, Any]) -> Callable[
     """How a unit's results follow from rows; None where they need a model."""
     plain: dict[str, Callable[[], dict[str, Any]]] = {
         "answers": lambda: labelling.funnel(ws.rows(name), settings["sampling"]["samples"]),
-        "spans": lambda: labelling.span_summary(ws.rows(name)),
+        "verdicts": lambda: labelling.agreement(ws.rows(name), ws.rows("answers")),
+        "spans": lambda: labelling.span_results(
+            ws.rows(name), labelling.judged_samples(ws), ws.settings("answers")["sampling"]["samples"]
+        ),
         "split": lambda: split.leakage(
             ws.rows(name).join(ws.rows("questions").select("item_id", "question", "entity"), on="item_id"),
             split.SplitSpec(**settings),
@@ -99,6 +104,10 @@ def _derivation(ws: Workspace, name: str, settings: dict[str, Any]) -> Callable[
         "verbosity": lambda: {"effects": verbosity_effects(ws.rows(name))},
     }
     return inside.get(part)
+
+
+def _has_scores(ws: Workspace, name: str) -> bool:
+    return bool(ws.rows(name)["purpose"].is_in(["train", "test"]).any())
 
 
 def _scores(ws: Workspace, name: str) -> list[str]:

@@ -23,6 +23,9 @@ from levercheck.evidence.unit import RESULTS, Row, Unit, batch_names, check_outp
 MARKER = "workspace.json"
 SCHEMA = "levercheck.workspace/v1"
 
+PLACE = ("model.device", "model.kernel")
+"""Settings that say where numbers were computed; a finished unit may be read anywhere."""
+
 COMMANDS = {
     "questions": "collect",
     "answers": "collect",
@@ -59,6 +62,17 @@ class Workspace:
             self._checked[name] = found
         return self._checked[name]
 
+    def state(self, name: str) -> str:
+        """Digest of what later units build on: the unit's key, rows and arrays (results are derived from them)."""
+        found = self.sidecar(name)
+        rows = f"{name}/rows/"
+        others = {
+            output["path"]: output["sha256"]
+            for output in found["outputs"]
+            if not output["path"].startswith(rows) and not output["path"].endswith(RESULTS)
+        }
+        return digest({"key": found["key"], "rows": found["rows_sha256"], "files": others})
+
     def has(self, name: str) -> bool:
         """True when the unit is finished."""
         found = read_sidecar(self.root / name)
@@ -93,18 +107,21 @@ class Workspace:
         rows: int,
         work: Callable[[Any], list[Row]],
         array: Path | None = None,
+        files: Sequence[Path] = (),
         summarise: Callable[[pl.DataFrame], dict[str, Any]] | None = None,
     ) -> pl.DataFrame:
         """Compute what is missing of a unit, under a progress bar of `rows`, and return its rows.
 
         `order` sorts the finished rows. A unit that was made with other settings or from other rows is a UsageError;
-        so a second run with the same ones only reads.
+        so a second run with the same ones only reads, also where the model runs on another device then.
         """
-        before = {other: self.sidecar(other)["rows_sha256"] for other in upstream}
-        made = {"settings": dict(settings), "upstream": before}
-        key = digest({"unit": name, **made})
+        made = {"settings": dict(settings), "upstream": {other: self.state(other) for other in upstream}}
+        key = unit_key(name, made)
         found = read_sidecar(self.root / name)
-        if found is None or (found.get("status") == "started" and not has_rows(self.root / name)):
+        if found is not None and found.get("status") == "complete":
+            _same(name, found, made, ignored=PLACE)
+            made, key = {part: found[part] for part in made}, found["key"]
+        elif found is None or (found.get("status") == "started" and not has_rows(self.root / name)):
             (self.root / name).mkdir(parents=True, exist_ok=True)
             write_sidecar(self.root / name, self.root, {"unit": name, "key": key, **made}, [], "started")
         else:
@@ -116,7 +133,8 @@ class Workspace:
             else:
                 note(self.root, "started", unit=name, key=key)
                 try:
-                    unit.run(batch_names(batches), work, facts=made, tick=tick, array=array, summarise=summarise)
+                    outputs: dict[str, Any] = {"array": array, "files": files, "summarise": summarise}
+                    unit.run(batch_names(batches), work, facts=made, tick=tick, **outputs)
                 except BaseException as error:
                     kind = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                     note(self.root, kind, unit=name, error=type(error).__name__)
@@ -125,7 +143,12 @@ class Workspace:
         return unit.rows()
 
 
-def _same(name: str, found: dict[str, Any], made: dict[str, Any]) -> None:
+def unit_key(name: str, made: Mapping[str, Any]) -> str:
+    """Key of a unit from its settings and the state of the units before it."""
+    return digest({"unit": name, "settings": made["settings"], "upstream": made["upstream"]})
+
+
+def _same(name: str, found: dict[str, Any], made: dict[str, Any], ignored: Sequence[str] = ()) -> None:
     if found.get("upstream") != made["upstream"]:
         changed = sorted(k for k, v in made["upstream"].items() if found.get("upstream", {}).get(k) != v)
         raise UsageError(
@@ -134,7 +157,7 @@ def _same(name: str, found: dict[str, Any], made: dict[str, Any]) -> None:
         )
     old, new = _flat(found.get("settings", {})), _flat(made["settings"])
     for setting in sorted(old.keys() | new.keys()):
-        if old.get(setting) != new.get(setting):
+        if setting not in ignored and old.get(setting) != new.get(setting):
             raise UsageError(
                 f"{name}/ was made with {setting} = {_short(old.get(setting))}, asked for "
                 f"{_short(new.get(setting))}: give the same settings, or use a new workspace (for probes, another "

@@ -49,12 +49,14 @@ class Unit:
         facts: dict[str, Any],
         tick: Callable[[int], None] = lambda rows: None,
         array: Path | None = None,
+        files: Sequence[Path] = (),
         summarise: Callable[[pl.DataFrame], dict[str, Any]] | None = None,
     ) -> None:
         """Compute the batches that are not yet acknowledged, then compact and write the sidecar.
 
         `compute` returns the rows of one batch (an array it fills must be flushed by then). `tick` hears how many rows
-        became known. `array` is one more output file of the unit; `summarise` makes its `results.json` from the rows.
+        became known. `array` is one more output file of the unit, filled batch by batch; `files` are
+        others that the last batch writes; `summarise` makes its `results.json` from the rows.
         """
         started, clock = now(), time.monotonic()
         store = RowStore(self.folder, self.key, self.schema)
@@ -72,7 +74,7 @@ class Unit:
             store.discard_journal()
         finally:
             store.close()
-        outputs = [part] if array is None else [part, array]
+        outputs = [part, *([] if array is None else [array]), *files]
         rows_done = self.rows()
         if summarise is not None:
             write_json(self.folder / RESULTS, summarise(rows_done))

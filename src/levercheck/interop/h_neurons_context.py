@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from levercheck.audit.labels import judged_labels
+from levercheck.detect.labelling import judged_samples
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import IntegrityError, UsageError
 from levercheck.evidence.canonical import file_digest
@@ -86,11 +87,7 @@ class Context:
         """Label of every judged item, read when the answers are there; empty when there are none."""
         if not self.ws.has("answers"):
             return {}
-        samples = self.ws.rows("answers")
-        if self.ws.has("verdicts"):
-            judged = self.ws.rows("verdicts").select("item_id", "text", "verdict")
-            samples = samples.drop("verdict").join(judged, on=["item_id", "text"], how="left", validate="m:1")
-        frame = judged_labels(samples, self.ws.settings("answers")["sampling"]["samples"])
+        frame = judged_labels(judged_samples(self.ws), self.ws.settings("answers")["sampling"]["samples"])
         return dict(frame.select("item_id", "label").iter_rows())
 
     def check_known(self, qids: Sequence[str], what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from levercheck.audit.labels import judged_labels
-from levercheck.detect.labelling import span_summary
+from levercheck.detect.labelling import label_sources, span_summary
 from levercheck.detect.prompting import Prompting
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence import schema
@@ -140,7 +140,7 @@ def import_spans(ctx: Context, tokens: Sequence[Tokened]) -> None:
     frame = ctx.ws.compute(
         "spans",
         {"imported": ctx.files.identity("answer_tokens"), "method": RULER, "extractor": None, "tokenizer": tokenizer},
-        ["questions", "answers", *(["verdicts"] if ctx.ws.has("verdicts") else [])],
+        label_sources(ctx.ws),
         schema.SPANS,
         ["item_id"],
         title="import spans",

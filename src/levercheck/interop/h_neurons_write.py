@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from levercheck.detect.labelling import judged_samples
 from levercheck.detect.probe import checked_name
 from levercheck.detect.stored import open_store
 from levercheck.detect.workspace import Workspace, workspace
@@ -122,10 +123,7 @@ class _Export:
         """Every question that was asked, its answers in order, with the verdicts that the spans use."""
         if not self.ws.has("answers"):
             return
-        answers = self.ws.rows("answers")
-        if self.ws.has("verdicts"):
-            judged = self.ws.rows("verdicts").select("item_id", "text", "verdict")
-            answers = answers.drop("verdict").join(judged, on=["item_id", "text"], how="left", validate="m:1")
+        answers = judged_samples(self.ws)
         by_item = (
             answers.sort("item_id", "sample")
             .group_by("item_id", maintain_order=True)

@@ -109,13 +109,15 @@ def load_model(
 
     Embedded and GGUF models are converted to safetensors once, in the user's cache; later loads give bit-identical
     logits. `notify` receives one line before anything slow (a download, a conversion). Raises UsageError for unknown
-    names, MissingError when something has to be fetched and cannot be, IntegrityError for damaged caches.
+    names and for devices that are not there, MissingError when something has to be fetched and cannot be,
+    IntegrityError for damaged caches.
     """
     if dtype not in DTYPES:
         raise UsageError(f"dtype '{dtype}' is unknown{nearest(dtype, DTYPES)}")
+    place = _device(device)
     path, source = _locate(name, notify)
     model, tokenizer = _load(path, name, DTYPES[dtype])
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.to(place)
     kernel = use_fast_kernels(model)
     config = model.config.get_text_config()
     revision = getattr(model.config, "_commit_hash", None)
@@ -142,6 +144,23 @@ def tokenizer_digest(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     state = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     return digest({"state": state, "chat_template": tokenizer.chat_template})
+
+
+def _device(name: str | None) -> str:
+    """The device to load to, checked before anything slow."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        there.append("mps")
+    if name is None:
+        return "cuda" if "cuda" in there else "cpu"
+    if name not in there:
+        raise UsageError(
+            f"device '{name}' cannot be used, expected cpu, cuda, cuda:N or mps: this installation of torch sees "
+            + ", ".join(there)
+        )
+    return name
 
 
 def _locate(name: str, notify: Callable[[str], None]) -> tuple[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from levercheck.errors import UsageError
 from levercheck.lm.batches import SharedPrefix
 from levercheck.lm.model import LanguageModel
 
@@ -50,8 +51,11 @@ def sample_batch(
     """Draw `sampling.samples` answers for each of a batch of equally long prompts.
 
     Samples of one item that have the same tokens so far share one row of the batch, so agreement costs nothing.
-    `keys` (stable item ids) and `seed` fix the draws. Returns one list of answers per prompt.
+    `keys` (stable item ids) and `seed` fix the draws. Returns one list of answers per prompt. Raises UsageError for
+    `top_k` below 1 and, naming the item, for logits that are not finite.
     """
+    if sampling.top_k < 1:
+        raise UsageError(f"top_k = {sampling.top_k}: expected at least 1; only endpoints can be asked without it")
     is_stop = _stop_test(lm, sampling.stop)
     draws = np.stack([uniforms(seed, key, sampling) for key in keys])  # [items, samples, positions]
     output = lm.model(
@@ -65,7 +69,9 @@ def sample_batch(
     states = [[(i, s) for s in range(sampling.samples)] for i in range(len(keys))]  # samples sharing a row
     stopped = set()
     for position in range(sampling.max_new_tokens):
-        chosen, chosen_logprob = _draw(output.logits[:, -1], states, draws[:, :, position], sampling)
+        logits = output.logits[:, -1].float()
+        _finite(logits, [keys[pairs[0][0]] for pairs in states])
+        chosen, chosen_logprob = _draw(logits, states, draws[:, :, position], sampling)
         children: dict[tuple[int, int], list[tuple[int, int]]] = {}
         for row, pairs in enumerate(states):
             for pair in pairs:
@@ -105,7 +111,6 @@ def _draw(
     sampling: Sampling,
 ) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], float]]:
     """Invert the truncated cumulative distribution of each row at each of its samples' draws."""
-    logits = logits.float()
     normaliser = logits.logsumexp(-1)
     top, ids = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
     probabilities = (top.double() / sampling.temperature).softmax(-1)
@@ -122,6 +127,16 @@ def _draw(
             chosen[item, sample] = int(ids_cpu[row, rank])
             chosen_logprob[item, sample] = float(logprob[row, rank])
     return chosen, chosen_logprob
+
+
+def _finite(logits: torch.Tensor, keys: Sequence[str]) -> None:
+    """Refuse rows that are no distribution; single tokens at minus infinity only cannot be drawn."""
+    good = logits.logsumexp(-1).isfinite()
+    if not good.all():
+        key = keys[int((~good).nonzero()[0])]
+        raise UsageError(
+            f"item '{key}' has logits that are not finite: load the model in float32 or bfloat16, into a new workspace"
+        )
 
 
 def _answer(lm: LanguageModel, tokens: list[int], logprobs: list[float], stopped: bool) -> Answer:

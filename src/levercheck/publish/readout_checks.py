@@ -7,7 +7,7 @@ from typing import Any
 
 from levercheck.publish.format import plural
 from levercheck.publish.readout_confounds import BASELINES
-from levercheck.publish.readout_view import Cell, Est, Section, Table, Text, Word, missing, quote, table
+from levercheck.publish.readout_view import Cell, Est, Section, Table, Text, Word, at, missing, quote, table
 
 CHECKS: dict[str, tuple[tuple[str, ...], float]] = {
     "detects": (("detector", "auroc"), 0.5),
@@ -23,6 +23,7 @@ CHECKS: dict[str, tuple[tuple[str, ...], float]] = {
 """Where the number behind a check lies, and the value that its whole interval must exceed."""
 
 HEAVIEST = "heaviest component"
+NOT_APPLICABLE = "not applicable"
 RULES = {
     "frequency": "selected in most refits",
     "auroc_rank": "among the best alone",
@@ -32,16 +33,20 @@ RULES = {
 
 
 def check_words(words: Mapping[str, Any]) -> str:
-    """The outcome of all checks in a sentence, with the names of those that are not shown."""
+    """The outcome of all checks in a sentence, with the names of those that are not shown.
+
+    A check that could not fail counts neither as shown nor as made.
+    """
     if not words:
         return "No check was made."
     named: dict[str, list[str]] = {}
     for name, word in _ordered(words):
         if word not in ("shown", "stable"):
             named.setdefault(word, []).append(check_label(name))
+    made = len(words) - len(named.get(NOT_APPLICABLE, []))
     passed = len(words) - sum(map(len, named.values()))
     parts = [f"{word}: {', '.join(names)}" for word, names in named.items()]
-    return f"{passed} of {plural(len(words), 'check')} shown{''.join(f'; {part}' for part in parts)}."
+    return f"{passed} of {plural(made, 'check')} shown{''.join(f'; {part}' for part in parts)}."
 
 
 def check_label(name: str) -> str:
@@ -64,10 +69,13 @@ def checks_section(audit: Mapping[str, Any]) -> Section:
         return Section("checks", "Checks", [text])
     rows: list[tuple[Cell, ...]] = []
     for name, word in _ordered(words):
-        rows.append((check_label(name), Word(word), *_behind(audit, name)))
+        reason = str(at(audit, "not_applicable", name) or "no reason recorded")
+        behind = (reason, "–") if word == NOT_APPLICABLE else _behind(audit, name)
+        rows.append((check_label(name), Word(word), *behind))
     text = Text(
         "“Shown” means that the whole interval lies above the value in the last column; “not shown” is no proof of the "
-        "opposite. The checks are not adjusted for how many there are."
+        "opposite, and “not applicable” is a check that could not fail on these items. The checks are not adjusted for "
+        "how many there are."
     )
     return Section("checks", "Checks", [text, Table("", ("check", "outcome", "number behind it", "above"), rows)])
 

@@ -59,7 +59,7 @@ def neuron_area(row: Mapping[str, Any]) -> Number:
         low = high = None
     n, clusters = whole(row.get("n")), whole(row.get("clusters"))
     said = str(note) if note else None
-    return Number("auroc", finite(row.get("auroc")), low, high, 0.95, "AUROC", n, clusters, "entity", note=said)
+    return Number("auroc", finite(row.get("auroc")), low, high, 0.95, "AUROC", n, clusters, "group", note=said)
 
 
 def tokens(found: object) -> str:

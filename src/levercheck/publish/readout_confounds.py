@@ -135,7 +135,8 @@ def _selectivity(audit: Any) -> Part:
     rows: list[tuple[Cell, ...]] = [
         ("real task", est(found, "real", against=0.5)),
         ("control tasks, middle 95 % of draws", est(found, "control")),
-        ("selectivity: real minus control", est(found, "selectivity", against=0.0)),
+        ("control tasks, mean over draws", est(found, "control_mean", counted="draw")),
+        ("selectivity: real minus the mean of the controls", est(found, "selectivity", against=0.0)),
         ("accuracy on control tasks, over draws", est(found, "control_accuracy")),
         ("on its own training items, real", est(found, "in_sample", "real")),
         ("on its own training items, control, over draws", est(found, "in_sample", "control")),
@@ -167,21 +168,23 @@ def _transfer(audit: Any) -> Part:
             "no category is recorded",
         )
     )
-    other = table(audit, "transferred")
-    if not other:
+    others = records(audit, "transferred")
+    if not others:
         blocks.append(missing("other questions", "The readout was not tried on another set of questions."))
-        return Part("Transfer", blocks)
-    shared = "; ".join(f"{name}: {plain(count)}" for name, count in table(other, "shared_with_training").items())
-    blocks.append(
-        Table(
-            f"Test items of another set of questions. Shared with training here: {shared or 'not recorded'}.",
-            AUROC_COLUMNS,
-            [
-                ("all its test items", est(other, "detector", "auroc", against=0.5)),
-                ("those without anything shared", est(other, "auroc_without_shared", against=0.5)),
-            ],
+    for other in others:
+        counted = table(other, "shared_with_training").items()
+        shared = "; ".join(f"{name.replace('_', ' ')}: {plain(count)}" for name, count in counted)
+        caption = f"Test items of another set of questions ({other.get('name', 'unnamed')}). "
+        blocks.append(
+            Table(
+                f"{caption}Shared with training here: {shared or 'not recorded'}.",
+                AUROC_COLUMNS,
+                [
+                    ("all its test items", est(other, "detector", "auroc", against=0.5)),
+                    ("those without anything shared", est(other, "auroc_without_shared", against=0.5)),
+                ],
+            )
         )
-    )
     return Part("Transfer", blocks)
 
 

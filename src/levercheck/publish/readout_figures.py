@@ -69,10 +69,11 @@ def drawings(material: Material) -> dict[str, Callable[[Width], str]]:
 
 def aurocs_svg(material: Material, width: Width = "wide") -> str:
     """AUROC with intervals of the probe, on all and on comparable items, and of what needs no probe."""
-    known = [*AUROCS]
-    if table(material, "audit", "transferred"):
-        known.insert(6, (TARGET, "probe: other questions", ("transferred", "auroc_without_shared")))
-    bars = [Bar(kind, label, quote(material, "audit", *path)) for kind, label, path in known]
+    bars = [Bar(kind, label, quote(material, "audit", *path)) for kind, label, path in AUROCS]
+    others = records(material, "audit", "transferred")
+    for other in reversed(others):
+        label = "other questions" if len(others) == 1 else f"set {other.get('name')}"
+        bars.insert(6, Bar(TARGET, f"probe: {label}", quote(other, "auroc_without_shared")))
     words = " ".join(f"{bar.label}: {bar.estimate.sentence()}." for bar in bars) + " The line at 0.5 is chance."
     title = "AUROC, wrong against right answers" if width == "wide" else "AUROC"
     chart = _intervals(bars, width, title, line=0.5, note="chance")

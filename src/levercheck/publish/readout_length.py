@@ -50,7 +50,7 @@ def length_parts(found: Any) -> list[Block]:
             (
                 f"score, {name}: p",
                 *(p_value(score.get(f"p_{effect}")) for effect in ("length", "truth")),
-                "signed-rank test over entities",
+                "signed-rank test over groups",
             ),
         ]
         folded.append(_components(effects, reduce, name))

@@ -29,8 +29,9 @@ MARKS = {"shown": "✓", "stable": "✓", "not shown": "~", "L1 artefact": "✗"
 def write_readout_report(folder: Path, material: Mapping[str, Any]) -> list[Path]:
     """Write `report.html`, `report.md` and `figures/*.svg` under `folder` and return their paths.
 
-    `material` has title, model, source, collect, spans, split, probe, path, audit, verbosity, overlap, neurons and
-    settings; any of them may be absent or None, and the report then says that it is missing. Without the drawing
+    `material` has title, model, source, collect, verdicts, spans, split, probe, openings, path, audit, verbosity,
+    overlap, neurons and settings; any of them may be absent or None, and the report then says that it is missing
+    (without verdicts: that the ruler judged). Without the drawing
     packages the report has no figures and says so; without jinja2 it cannot be made (MissingError), and nothing is
     written. The same material always gives the same bytes.
     """

@@ -121,6 +121,7 @@ def _funnel(material: Mapping[str, Any]) -> Section:
         rows += [(label, est(collect, "answers", name)) for name, label in extra]
         rows.append(("samples matched as a substring only", est(collect, "answers", "substring_only_matches")))
         blocks.append(Table("Questions and their labels, % of questions.", ("step", "estimate"), rows))
+        blocks += _judge(material)
     else:
         blocks.append(missing("the collection of answers", "How many questions were asked is not known here."))
     if spans:
@@ -150,6 +151,26 @@ def _funnel(material: Mapping[str, Any]) -> Section:
     return Section("funnel", "From questions to items", blocks)
 
 
+def _judge(material: Mapping[str, Any]) -> list[Block]:
+    """Who judged the answers, and how far a model that did agrees with the ruler."""
+    verdicts = table(material, "verdicts")
+    if not verdicts:
+        ruler = "The answers were judged by the ruler, which compares them with the accepted ones, and by no model."
+        imported = "The answers came with their verdicts; who judged them is not known here."
+        return [Text(imported if "imported" in table(material, "settings", "answers") else ruler)]
+    judge = at(material, "settings", "verdicts", "model") or "its name is not recorded"
+    text = (
+        f"The answers were judged by a model ({judge}), {plain(verdicts.get('distinct_answers'))} distinct ones; its "
+        "verdicts replace the ruler’s."
+    )
+    cells: list[tuple[Cell, ...]] = [("agreement with the ruler (Cohen’s kappa)", est(verdicts, "kappa_with_ruler"))]
+    cells += [
+        (f"judge {row.get('judge')}, ruler {row.get('ruler')}", plain(row.get("answers")))
+        for row in records(verdicts, "table")
+    ]
+    return [Text(text), Table("Verdicts of model and ruler, distinct answers.", ("verdicts", "estimate"), cells)]
+
+
 def fold_interval(row: Mapping[str, Any]) -> Number:
     """Mean out-of-fold AUROC of one C with Student's interval over the folds, cut at 0 and 1."""
     value, sd, folds = finite(row.get("mean_fold_auroc")), finite(row.get("sd")), whole(row.get("folds"))
@@ -160,6 +181,19 @@ def fold_interval(row: Mapping[str, Any]) -> Number:
         return replace(known, note="no variation between folds" if sd == 0 else "spread over folds not recorded")
     half = two_sided_t(0.95, folds - 1) * sd / folds**0.5
     return replace(known, low=max(0.0, value - half), high=min(1.0, value + half))
+
+
+def opened(probes: Any) -> str:
+    """How often the test role was looked at, from the names of the probes that did."""
+    names = [str(name) for name in probes] if isinstance(probes, list | tuple) else []
+    if not names:
+        return "how often the test role was opened is not recorded"
+    if len(names) == 1:
+        return "the test role was opened once, after C was chosen"
+    return (
+        f"the test role was opened by {len(names)} probes ({', '.join(names)}): choosing among them by test numbers "
+        "would make these numbers too good"
+    )
 
 
 def path_entries(material: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -234,7 +268,7 @@ def _performance(material: Mapping[str, Any]) -> Section:
         "Performance",
         [
             Text(
-                "The decision is “wrong” when the score is above 0; the test role was opened once, after C was chosen. "
+                f"The decision is “wrong” when the score is above 0; {opened(material.get('openings'))}. "
                 "The training column is in-sample and says only how far the probe fits what it has seen."
             ),
             Table("", ("measure", "test", "training (in-sample)"), rows),
@@ -282,6 +316,6 @@ def _limits(material: Mapping[str, Any]) -> Section:
         "L1 picks one of several components that say the same; a list of components is not a list of causes.",
         "One model and one set of questions; other models were not looked at.",
     ]
-    if not table(material, "audit", "transferred"):
+    if not records(material, "audit", "transferred"):
         texts.append("The readout was not tried on questions from another source.")
     return Section("limits", "Limits", [Text(text) for text in texts])
