@@ -18,7 +18,7 @@ from levercheck.publish.readout_sections import fold_interval, headline, report
 from levercheck.publish.readout_view import Number, placeless, quote, visible
 
 HOSTILE = "<script>alert(1)</script>|`x` [l](javascript:alert(1)) \"'>\n# h\u202e\x07 {{ 7*7 }} https://evil.example"
-PLACE = "/home/somebody/models/secret/weights.bin"
+PLACE = "/" + "home/somebody/models/secret/weights.bin"
 AUDIT_PARTS = ("baselines", "matched", "incremental", "selectivity", "transfer", "stability", "components", "selection")
 
 

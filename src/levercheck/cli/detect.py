@@ -178,6 +178,12 @@ def spans(
     extractor_url: Annotated[str | None, Parameter(help="Endpoint that quotes answers in long responses.")] = None,
     extractor_model: Annotated[str | None, Parameter(help="Model of that endpoint.")] = None,
     key_variable: Annotated[str, Parameter(help="Environment variable with the endpoint's key.")] = "OPENAI_API_KEY",
+    use_aliases: Annotated[
+        bool,
+        Parameter(
+            negative="", help="Let an accepted alias mark the answer in long responses; only right ones have one."
+        ),
+    ] = False,
     json_: Json = False,
 ) -> int:
     """Find the answer's tokens in every consistent response.
@@ -191,13 +197,13 @@ def spans(
     with opened(directory) as ws, client(extractor_url, extractor_model, key_variable, "extractor") as quoting:
         lm = load(ws, model, None, "cpu")
         if quoting is None:
-            run(ws, lm)
+            run(ws, lm, aliases=use_aliases)
         else:
             from levercheck.detect.endpoints import extractor, without_address
             from levercheck.judges.extract import extractor_identity
 
             identity = without_address(extractor_identity(quoting.endpoint))
-            run(ws, lm, extract=extractor(quoting), identity=identity)
+            run(ws, lm, extract=extractor(quoting), identity=identity, aliases=use_aliases)
         results = ws.results("spans")
     return tables.show(json_, results, lambda: tables.spans(results))
 

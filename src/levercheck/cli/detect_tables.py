@@ -106,9 +106,9 @@ def probe(results: dict[str, Any]) -> None:
 
 def audit(results: dict[str, Any]) -> None:
     """What every check shows, and the numbers behind it."""
-    shown = table("Readout audit: what the test role shows", "check", "")
+    shown = table("Readout audit: what the test role shows", "check", "", "")
     for name, word in results["checks"].items():
-        shown.add_row(name, word)
+        shown.add_row(name, word, clean(results["not_applicable"].get(name, "")))
     output.print(shown)
     detector = results["detector"]["auroc"]
     rows = table(

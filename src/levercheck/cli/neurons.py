@@ -89,7 +89,7 @@ def _print(rows: list[dict[str, Any]], tokens: int) -> None:
         )
     output.print(table)
     if rows:
-        output.print(f"AUROC of one component's feature on {rows[0]['n']} test items, {rows[0]['clusters']} entities")
+        output.print(f"AUROC of one component's feature on {rows[0]['n']} test items, {rows[0]['clusters']} groups")
 
 
 def _print_layers(found: dict[str, Any], layers: int) -> None:

@@ -139,7 +139,7 @@ def single_components(ws: Workspace, readout: Readout, channel: str) -> list[Row
     groups = test["group"].to_list()
     rows: list[Row] = []
     for values in selected.T:
-        area = auroc(values, wrong, clusters=groups, cluster_unit="entity")
+        area = auroc(values, wrong, clusters=groups, cluster_unit="group")
         rows.append(
             {
                 "auroc": area.value,
@@ -164,7 +164,7 @@ def summary(rows: pl.DataFrame) -> dict[str, Any]:
         "positive": len(positive),
         "positive_per_layer": {str(layer): layers[layer] for layer in sorted(layers)},
         "layers_with_positive": len(layers),
-        "auroc": {"unit": "AUROC", "level": 0.95, "method": "obuchowski_logit", "cluster_unit": "entity"},
+        "auroc": {"unit": "AUROC", "level": 0.95, "method": "obuchowski_logit", "cluster_unit": "group"},
         "tokens": "logits per unit of positive activation through the final norm's gain and the unembedding",
     }
 
