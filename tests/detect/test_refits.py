@@ -106,7 +106,9 @@ def test_a_category_is_left_out_of_training_and_alone_is_judged(planted):
     assert {r.get("item_id") for r in refitter.rows(Draw("category", 0, "metal")) if r["metric"] == "score"} == here
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": True}, {"mode": "3-vs-1"}, {"solver": "liblinear", "intercept": "penalised"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"scale": True}, {"mode": "3-vs-1"}, {"solver": "liblinear", "intercept": "penalised"}]
+)
 def test_a_component_left_out_has_no_weight_and_its_double_takes_over(planted, settings):
     if settings.get("solver") == "liblinear":
         pytest.importorskip("sklearn")
