@@ -150,13 +150,16 @@ def test_verify_finds_edits_deletions_and_other_numbers(copy):
     assert any("settings: they were edited" in line for line in verify_workspace(copy))
     sidecar.write_text(kept)
     results = copy / "probes" / "default" / "results.json"
-    numbers = json.loads(results.read_text())
+    stated = results.read_text()
+    numbers = json.loads(stated)
     numbers["test"]["auroc"]["value"] += 0.01
     text = json.dumps(numbers, indent=1, sort_keys=True)
     results.write_text(text)
     assert any("results.json has sha256" in line for line in verify_workspace(copy))
+    results.write_text(stated)
+    assert verify_workspace(copy) == []
     (copy / "probes" / "default" / "readout.json").unlink()
-    assert any("readout.json" in line or "results.json" in line for line in verify_workspace(copy))
+    assert any("readout.json has sha256 nothing" in line for line in verify_workspace(copy))
 
 
 def test_a_damaged_store_is_found(copy):

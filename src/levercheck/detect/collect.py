@@ -68,7 +68,8 @@ def collect(
 ) -> pl.DataFrame:
     """Sample every question with a loaded model; returns SAMPLES rows."""
     items = ask(ws, questions)
-    sequences = [[*prompting.shared(lm), *prompting.own(lm, q.question)] for q in items]
+    head = prompting.shared(lm)
+    sequences = [[*head, *prompting.own(lm, q.question)] for q in items]
     shared = common_prefix(sequences)
     prompts = [s[shared:] for s in sequences]
     prefix = SharedPrefix(lm, sequences[0][:shared])

@@ -15,8 +15,6 @@ INSTRUCTION = "Reply with the answer alone and no explanation."
 
 Style = Literal["chat", "examples"]
 
-_UNLIKE = ("A", "z", "1", "é", '"', "中")  # first characters of a turn, as unlike as tokenizers may find them
-
 
 @dataclass(frozen=True)
 class Prompting:
@@ -32,16 +30,13 @@ class Prompting:
 
     def shared(self, lm: LanguageModel) -> list[int]:
         """What opens every sequence alike: start tokens and solved examples, or the template's head of a chat."""
-        if self.style == "examples":
-            return lm.start_ids + lm.encode(PREFIX)
-        chats = [chat_ids(lm, [{"role": "user", "content": text}]) for text in _UNLIKE]
-        return chats[0][: common_prefix(chats)]
+        return lm.start_ids + lm.encode(PREFIX) if self.style == "examples" else lm.chat_head
 
     def own(self, lm: LanguageModel, question: str) -> list[int]:
         """Tokens that ask `question` after the shared ones, up to where the answer starts."""
         if self.style == "examples":
             return lm.encode(question_prompt(question))
-        ids, shared = chat_ids(lm, self.messages(question)), self.shared(lm)
+        ids, shared = lm.chat(self.messages(question)), lm.chat_head
         if ids[: len(shared)] != shared:
             raise UsageError("the model's chat template does not open every turn alike: use --prompt examples")
         return ids[len(shared) :]
@@ -88,12 +83,6 @@ def from_identity(identity: dict[str, Any]) -> Prompting:
     if found.identity() != identity:
         raise UsageError("the answers were collected with other solved examples than this version has: collect again")
     return found
-
-
-def chat_ids(lm: LanguageModel, messages: Sequence[dict[str, str]]) -> list[int]:
-    """Token ids of a chat with the generation prompt."""
-    encoded = lm.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
-    return list(encoded["input_ids"]) if hasattr(encoded, "keys") else list(encoded)
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:

@@ -14,12 +14,10 @@ from levercheck.evidence.unit import read_array
 from levercheck.readouts.store import Channel, FeatureStore
 
 STORE = "features.npy"
-REGIONS = ("answer", "other", "prompt", "output")
+RegionName = Literal["answer", "other", "prompt", "output"]
 """answer: the answer's tokens; prompt: the question's; output: the response's; other: prompt and output without answer.
 What opens every sequence alike (start tokens, solved examples, the head of a chat template) belongs to none; nor does
 the end-of-turn token."""
-
-RegionName = Literal["answer", "other", "prompt", "output"]
 
 
 class CaptureSpec(BaseModel):

@@ -72,17 +72,12 @@ def extraction_messages(question: str, response: str) -> list[Message]:
     ]
 
 
-def parse_extraction(text: str) -> str | None:
-    """The quote in a JSON object with the one field `answer`; None when it is null, blank, or the reply is no such."""
-    return _quote(text)[1]
-
-
 def extract_answer(client: ChatClient, question: str, response: str) -> Extraction:
     """Ask for the answer inside `response` and find it there. Raises what `ChatClient.chat` raises."""
     if not visible(response).strip():
         return Extraction("none")
     reply = client.chat(extraction_messages(question, response), schema=_SCHEMA, **_DECODING)
-    usable, quote = _quote(reply.text)
+    usable, quote = parse_quote(reply.text)
     if quote is None:
         return Extraction("none" if usable else "error")
     span = locate(quote, response)
@@ -112,7 +107,7 @@ def locate(quote: str, response: str) -> tuple[int, int] | None:
     return None
 
 
-def _quote(text: str) -> tuple[bool, str | None]:
+def parse_quote(text: str) -> tuple[bool, str | None]:
     """Whether a reply has the form asked for, and its quote if there is one."""
     try:
         answer = json_field(text, "answer")

@@ -96,13 +96,6 @@ def judge_response(client: ChatClient, question: str, aliases: Sequence[str], re
     return parse_verdict(reply.text) or "error"
 
 
-def llm_judge(client: ChatClient, question: str, aliases: Sequence[str], responses: Sequence[str]) -> dict[str, str]:
-    """The verdict of every distinct response to one question, in the order of first sight; one call each."""
-    distinct = list(dict.fromkeys(responses))
-    judged = dict(client.map(lambda response: judge_response(client, question, aliases, response), distinct))
-    return {response: judged[i] for i, response in enumerate(distinct)}
-
-
 def judge_identity(endpoint: Endpoint) -> dict[str, Any]:
     """What to record of a judge: its version, a digest of its prompt and schema, its decoding and its endpoint."""
     prompt = {"messages": [dict(m) for m in judge_messages("Q", ["A"], "R")], "schema": _SCHEMA}

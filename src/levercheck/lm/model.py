@@ -24,6 +24,7 @@ from levercheck.lm.kernels import use_fast_kernels
 from levercheck.lm.sites import MlpSite, mlp_sites
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_UNLIKE = ("A", "z", "1", "é", '"', "中")  # first characters of a turn, as unlike as tokenizers may find them
 _CONVERTER = 1  # raise when conversion changes, so that older caches are not reused
 
 
@@ -71,6 +72,19 @@ class LanguageModel:
         """Tokens that open every sequence of this model (a BOS token, or nothing; never a closing EOS)."""
         ids = list(self.tokenizer("")["input_ids"])
         return ids[:1] if ids and ids[0] == self.tokenizer.bos_token_id else []
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """Token ids of a chat with the generation prompt."""
+        encoded = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
+        return list(encoded["input_ids"]) if hasattr(encoded, "keys") else list(encoded)
+
+    @cached_property
+    def chat_head(self) -> list[int]:
+        """Tokens that open every user turn alike, whatever the user says; found by comparing unlike turns."""
+        turns = [self.chat([{"role": "user", "content": text}]) for text in _UNLIKE]
+        shortest = min(map(len, turns))
+        size = next((i for i in range(shortest) if len({turn[i] for turn in turns}) > 1), shortest)
+        return turns[0][:size]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text` without special tokens."""

@@ -23,6 +23,15 @@ BLUE, VERMILLION, GREY = "#0072b2", "#d55e00", "#8d959f"
 VERMILLION_TEXT = "#a84a00"
 FONT = 'Arial, "Helvetica Neue", "Liberation Sans", sans-serif'
 PIXELS: dict[Width, int] = {"wide": 720, "narrow": 350}
+AXIS: dict[str, Any] = {
+    "titleFontWeight": "normal",
+    "titleColor": INK,
+    "gridColor": GRID,
+    "domainColor": MUTED,
+    "tickColor": MUTED,
+    "labelLimit": 0,
+    "titlePadding": 8,
+}
 
 _MARK = {TARGET: BLUE, POSITIVE: VERMILLION, RANDOM: GREY, "difference": BLUE, "prediction": GREY}
 _LABEL_GAP = 16
@@ -292,14 +301,8 @@ def _configured(chart: Any, width: Width, height: int) -> Any:
             titleFont=FONT,
             labelFontSize=size,
             titleFontSize=size,
-            titleFontWeight="normal",
             labelColor=INK,
-            titleColor=INK,
-            gridColor=GRID,
-            domainColor=MUTED,
-            tickColor=MUTED,
-            labelLimit=0,
-            titlePadding=8,
+            **AXIS,
             labelPadding=5,
             labelFlush=False,
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from levercheck.publish.extras import require
-from levercheck.publish.figures import BLUE, FONT, GREY, GRID, INK, MUTED, PIXELS, SURFACE, Width, _data, _svg
+from levercheck.publish.figures import AXIS, BLUE, FONT, GREY, INK, MUTED, PIXELS, SURFACE, Width, _data, _svg
 from levercheck.publish.format import finite, integer, number, plural
 from levercheck.publish.svg import finish
 
@@ -74,14 +74,8 @@ def neurons_svg(rows: Sequence[Row], layers: int, width: Width = "wide") -> str:
             titleFont=FONT,
             labelFontSize=size,
             titleFontSize=size,
-            titleFontWeight="normal",
             labelColor=INK,
-            titleColor=INK,
-            gridColor=GRID,
-            domainColor=MUTED,
-            tickColor=MUTED,
-            labelLimit=0,
-            titlePadding=8,
+            **AXIS,
         )
         .configure_axisY(minExtent=42, maxExtent=42)
     )

@@ -7,11 +7,11 @@ from typing import Any
 
 from levercheck.publish.extras import require
 from levercheck.publish.figures import (
+    AXIS,
     BAND,
     BLUE,
     FONT,
     GREY,
-    GRID,
     INK,
     MUTED,
     PIXELS,
@@ -267,13 +267,7 @@ def _looks(chart: Any, width: Width) -> Any:
         .configure_legend(labelFont=FONT, labelFontSize=size, labelColor=INK)
         .configure_axis(
             **axis,
-            titleFontWeight="normal",
-            titleColor=INK,
-            gridColor=GRID,
-            domainColor=MUTED,
-            tickColor=MUTED,
-            labelLimit=0,
-            titlePadding=8,
+            **AXIS,
         )
         .configure_axisY(minExtent=42, maxExtent=42)
     )
