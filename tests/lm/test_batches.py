@@ -7,8 +7,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
 from levercheck.errors import UsageError  # noqa: E402
-from levercheck.lm.batches import SharedPrefix, equal_batches  # noqa: E402
-from levercheck.lm.score import choice_scores, next_token_logits  # noqa: E402
+from levercheck.lm.batches import SharedPrefix, equal_batches, last_logits  # noqa: E402
 from levercheck.lm.sites import mlp_sites  # noqa: E402
 
 
@@ -22,21 +21,19 @@ def test_every_item_once_and_one_length_per_batch():
 def test_a_prefix_can_be_used_many_times(tiny):
     prefix = SharedPrefix(tiny, [4, 5, 6, 7, 8, 9, 10, 11])  # longer than the sliding window
     prompts = [[20, 21, 22], [30, 31, 32]]
-    first, second = next_token_logits(tiny, prefix, prompts), next_token_logits(tiny, prefix, prompts[:1])
-    whole = next_token_logits(tiny, SharedPrefix(tiny, []), [[*prefix.ids, *p] for p in prompts])
+    first, second = (last_logits(tiny, p, past_key_values=prefix.cache(len(p))) for p in (prompts, prompts[:1]))
+    whole = last_logits(tiny, [[*prefix.ids, *p] for p in prompts], use_cache=False)
     assert (first - whole).abs().max() < 2e-5
     assert (first[:1] - second).abs().max() < 2e-5
 
 
-def test_choice_scores_are_logit_differences(tiny):
-    prompts, pairs = [[5, 6, 7], [8, 9, 10]], [(3, 4), (50, 60)]
-    values, masses = choice_scores(tiny, SharedPrefix(tiny, []), prompts, pairs)
-    with torch.inference_mode():
-        logits = tiny.model(torch.tensor(prompts)).logits[:, -1]
-    for row, (a, b) in enumerate(pairs):
-        assert values[row] == pytest.approx(float(logits[row, a] - logits[row, b]), abs=1e-5)
-        p = logits[row].softmax(-1)
-        assert masses[row] == pytest.approx(float(p[a] + p[b]), abs=1e-6)
+def test_the_head_sees_the_last_token_of_every_row(tiny):
+    prompts = [[5, 6, 7], [8, 9, 10, 11, 12]]
+    found = last_logits(tiny, prompts, use_cache=False)
+    for row, prompt in enumerate(prompts):
+        with torch.inference_mode():
+            wanted = tiny.model(torch.tensor([prompt])).logits[0, -1]
+        assert (found[row] - wanted).abs().max() < 2e-5
 
 
 def test_a_model_without_dense_mlps_is_refused():

@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.interventions.operators import scale_neurons  # noqa: E402
-from levercheck.lm.batches import SharedPrefix  # noqa: E402
-from levercheck.lm.score import choice_scores  # noqa: E402
+from levercheck.interventions.build import scale_neurons  # noqa: E402
+from levercheck.interventions.spec import Treatment  # noqa: E402
 from levercheck.readouts.attribution import attribution_batch  # noqa: E402
+from levercheck.sweep.engine import Block, Engine  # noqa: E402
 
 SEQUENCES, PAIRS = [[5, 6, 7, 8, 9], [40, 41, 42, 43, 44]], [(3, 4), (60, 61)]
 
@@ -19,13 +19,11 @@ def test_equals_the_slope_of_the_dose_response(tiny):
     assert effects.shape == (2, *tiny.shape)
     for neurons in ([(0, 3)], [(2, 40)], [(0, 1), (1, 2), (1, 30), (2, 5)]):
         step = 1e-2
-        values = []
-        for dose in (1 - step, 1 + step):
-            with scale_neurons(tiny, neurons, dose):
-                values.append(
-                    torch.tensor(choice_scores(tiny, SharedPrefix(tiny, []), SEQUENCES, PAIRS)[0], dtype=torch.float64)
-                )
-        measured = (values[1] - values[0]) / (2 * step)
+        scale = scale_neurons(tiny, neurons)
+        engine = Engine(tiny, [], SEQUENCES, [Treatment(((scale, dose),)) for dose in (1 - step, 1 + step)])
+        scored = engine.score(Block((0, 1), (0, 1)), PAIRS)
+        values = torch.tensor([[a.logits[0] - a.logits[1] for a in row] for row in scored], dtype=torch.float64)
+        measured = (values[:, 1] - values[:, 0]) / (2 * step)
         predicted = torch.stack([effects[:, layer, index] for layer, index in neurons]).sum(0)
         assert torch.allclose(predicted.double(), measured, atol=3e-3, rtol=3e-2)
 

@@ -32,7 +32,7 @@ from levercheck.readouts.attribution import ATTRIBUTION_TOKENS, attribution_batc
 from levercheck.readouts.cett import cett_batch
 from levercheck.readouts.probe import fit_probe, out_of_fold
 from levercheck.sweep.answers import answer_rows
-from levercheck.sweep.arms import Arm, Cell, cell_runner, plan_cells, random_arms, strongest_arm
+from levercheck.sweep.arms import Arm, Cell, CellRunner, plan_cells, random_arms, strongest_arm
 
 BENCHMARKS = (WITH_CONTEXT, WITHOUT_CONTEXT)
 MIN_PER_CLASS = 15
@@ -330,9 +330,9 @@ def sweep(study: Study, arms: Sequence[Arm], items: Sequence[ContextItem]) -> No
             if unit.complete:
                 tick(len(items))
                 continue
-            with cell_runner(study.lm, cell, items) as runner:
-                batches = batch_names(runner.batches())
-                unit.run(batches, runner.score, facts={"stage": "sweep doses"}, tick=tick, summarise=cell_results)
+            runner = CellRunner(study.lm, cell, items)
+            batches = batch_names(runner.batches())
+            unit.run(batches, runner.score, facts={"stage": "sweep doses"}, tick=tick, summarise=cell_results)
 
 
 def cell_unit(study: Study, cell: Cell, ids: Sequence[str]) -> Unit:

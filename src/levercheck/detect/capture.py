@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from levercheck.detect.identity import check_same_model
 from levercheck.detect.prompting import from_identity
 from levercheck.detect.stored import STORE, CaptureSpec, open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import MissingError, UsageError
 from levercheck.evidence import schema
+from levercheck.evidence.identity import check_same_model
 from levercheck.evidence.unit import Row, open_array
 from levercheck.lm.batches import SharedPrefix, token_batches
 from levercheck.lm.model import LanguageModel

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from levercheck.detect.identity import check_same_model
 from levercheck.detect.stored import features, open_store
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import MissingError, NotEnoughDataError, UsageError, nearest
+from levercheck.evidence.identity import check_same_model
 from levercheck.evidence.unit import Row
 from levercheck.readouts.readout import FACTS, Readout
 from levercheck.stats import auroc

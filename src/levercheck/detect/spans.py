@@ -18,12 +18,12 @@ import polars as pl
 
 from levercheck.audit.labels import judged_labels
 from levercheck.benchmarks.answers import normalise
-from levercheck.detect.identity import check_same_model
 from levercheck.detect.labelling import judged_samples, label_sources, span_results
 from levercheck.detect.prompting import Prompting, from_identity
 from levercheck.detect.workspace import Workspace
 from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
+from levercheck.evidence.identity import check_same_model
 from levercheck.evidence.unit import Row
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.offsets import token_offsets, token_span

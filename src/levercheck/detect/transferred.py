@@ -10,7 +10,6 @@ from levercheck.audit.baselines import CLUSTER, area, wrong_of
 from levercheck.audit.classification import classification, confusion
 from levercheck.benchmarks.answers import normalise
 from levercheck.detect.duplicates import near_duplicates
-from levercheck.detect.identity import first_difference
 from levercheck.detect.probe import Items
 from levercheck.detect.split import SplitSpec
 from levercheck.detect.stored import open_store
@@ -18,6 +17,7 @@ from levercheck.detect.workspace import Workspace
 from levercheck.errors import UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
+from levercheck.evidence.identity import first_difference
 from levercheck.evidence.unit import Row
 from levercheck.readouts.readout import load_readout
 

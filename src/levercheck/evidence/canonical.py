@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rfc8785
 
 
@@ -24,3 +25,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def array_digest(array: np.ndarray[Any, Any]) -> str:
+    """SHA-256 (hex) of an array's dtype, shape and little-endian bytes in C order."""
+    plain = np.ascontiguousarray(array)
+    plain = plain.astype(plain.dtype.newbyteorder("<"), copy=False)
+    total = hashlib.sha256(f"{plain.dtype.str} {list(plain.shape)}".encode())
+    total.update(plain.data)
+    return total.hexdigest()

@@ -9,7 +9,8 @@ positions, sliding windows, attention sinks), up to the rounding of the matrix p
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -74,12 +75,28 @@ def left_padded(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> dict[s
     return {"input_ids": ids, "attention_mask": (places >= 0).long(), "position_ids": places.clamp(min=0)}
 
 
+@contextmanager
+def head_at(lm: LanguageModel, positions: torch.Tensor) -> Iterator[None]:
+    """Within the block, the head sees one position per row (int64 [rows]): logits are [rows, 1, vocabulary]."""
+
+    def pick(_module: Any, _args: Any, output: Any) -> Any:
+        hidden = output.last_hidden_state
+        output["last_hidden_state"] = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
+        return output
+
+    handle = lm.decoder.register_forward_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def last_logits(lm: LanguageModel, sequences: Sequence[Sequence[int]], **options: Any) -> torch.Tensor:
-    """Next-token logits at the end of every sequence, float32 [sequences, vocabulary]; the head sees few positions."""
+    """Next-token logits at the end of every sequence, float32 [sequences, vocabulary]; the head sees nothing else."""
     ids, last = right_padded(lm, sequences)
-    kept = torch.unique(last)
-    logits: torch.Tensor = lm.model(input_ids=ids, logits_to_keep=kept, **options).logits
-    return logits[torch.arange(len(last), device=lm.device), torch.searchsorted(kept, last)].float()
+    with head_at(lm, last):
+        logits: torch.Tensor = lm.model(input_ids=ids, **options).logits
+    return logits[:, 0].float()
 
 
 class SharedPrefix:

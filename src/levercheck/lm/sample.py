@@ -15,6 +15,8 @@ from levercheck.errors import UsageError
 from levercheck.lm.batches import SharedPrefix
 from levercheck.lm.model import LanguageModel
 
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -56,7 +58,7 @@ def sample_batch(
     """
     if sampling.top_k < 1:
         raise UsageError(f"top_k = {sampling.top_k}: expected at least 1; only endpoints can be asked without it")
-    is_stop = _stop_test(lm, sampling.stop)
+    is_stop = stop_test(lm, sampling.stop)
     draws = np.stack([uniforms(seed, key, sampling) for key in keys])  # [items, samples, positions]
     output = lm.model(
         input_ids=torch.tensor([list(p) for p in prompts], device=lm.device),
@@ -111,22 +113,34 @@ def _draw(
     sampling: Sampling,
 ) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], float]]:
     """Invert the truncated cumulative distribution of each row at each of its samples' draws."""
+    cumulative, ids, logprob = truncated(logits, sampling)
+    chosen, chosen_logprob = {}, {}
+    for row, pairs in enumerate(states):
+        for item, sample in pairs:
+            rank = invert(cumulative[row], draws[item, sample])
+            chosen[item, sample] = int(ids[row, rank])
+            chosen_logprob[item, sample] = float(logprob[row, rank])
+    return chosen, chosen_logprob
+
+
+def truncated(logits: torch.Tensor, sampling: Sampling) -> tuple[Floats, np.ndarray[Any, Any], Floats]:
+    """Each row's candidates after top-k and top-p, most probable first: cumulative probability, token id and natural
+    log-probability under the untruncated T = 1 distribution; float64, int64 and float64 [rows, top_k].
+    """
     normaliser = logits.logsumexp(-1)
     top, ids = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
     probabilities = (top.double() / sampling.temperature).softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
     probabilities = probabilities.masked_fill(before > sampling.top_p, 0.0)
-    cumulative = (probabilities.cumsum(-1) / probabilities.sum(-1, keepdim=True)).cpu().numpy()
-    logprob = (top - normaliser[:, None]).double().cpu().numpy()
-    ids_cpu = ids.cpu().numpy()
-    chosen, chosen_logprob = {}, {}
-    for row, pairs in enumerate(states):
-        for item, sample in pairs:
-            rank = int(np.searchsorted(cumulative[row], draws[item, sample], side="right"))
-            rank = min(rank, int(np.count_nonzero(np.diff(cumulative[row], prepend=0.0))) - 1)
-            chosen[item, sample] = int(ids_cpu[row, rank])
-            chosen_logprob[item, sample] = float(logprob[row, rank])
-    return chosen, chosen_logprob
+    cumulative = probabilities.cumsum(-1) / probabilities.sum(-1, keepdim=True)
+    logprob = (top - normaliser[:, None]).double()
+    return cumulative.cpu().numpy(), ids.cpu().numpy(), logprob.cpu().numpy()
+
+
+def invert(cumulative: Floats, draw: float) -> int:
+    """The candidate that a uniform draw falls on."""
+    rank = int(np.searchsorted(cumulative, draw, side="right"))
+    return min(rank, int(np.count_nonzero(np.diff(cumulative, prepend=0.0))) - 1)
 
 
 def _finite(logits: torch.Tensor, keys: Sequence[str]) -> None:
@@ -145,7 +159,9 @@ def _answer(lm: LanguageModel, tokens: list[int], logprobs: list[float], stopped
     return Answer(tuple(body), lm.decode(body).strip(), float(np.mean(used)), logprobs[0], stopped)
 
 
-def _stop_test(lm: LanguageModel, stop: str) -> Callable[[int], bool]:
+def stop_test(lm: LanguageModel, stop: str) -> Callable[[int], bool]:
+    """Whether a token ends an answer: an end token, or one whose text contains `stop`."""
+
     @cache
     def is_stop(token: int) -> bool:
         return token in lm.end_ids or (stop != "" and stop in lm.decode([token]))

@@ -44,15 +44,20 @@ class MlpSite:
         return norms
 
 
+def decoder_layers(decoder: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and list of the decoder's layers; a decoder without one is a UsageError."""
+    for name in _LAYER_LISTS:
+        layers = getattr(decoder, name, None)
+        if isinstance(layers, nn.ModuleList):
+            return name, layers
+    raise UsageError(f"{type(decoder).__name__} has none of {_LAYER_LISTS}: levercheck needs a list of decoder layers")
+
+
 def mlp_sites(decoder: nn.Module) -> tuple[MlpSite, ...]:
     """Find the down-projection of every layer; a decoder without one dense MLP per layer is a UsageError."""
-    name = next((n for n in _LAYER_LISTS if isinstance(getattr(decoder, n, None), nn.ModuleList)), None)
-    if name is None:
-        raise UsageError(
-            f"{type(decoder).__name__} has none of {_LAYER_LISTS}: levercheck needs a list of decoder layers"
-        )
+    name, layers = decoder_layers(decoder)
     found = []
-    for index, layer in enumerate(getattr(decoder, name)):
+    for index, layer in enumerate(layers):
         path = next((p for p in _DOWN_PROJ if _has(layer, p)), None)
         if path is None:
             raise UsageError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from levercheck.benchmarks.counterfactual import RULER, WITH_CONTEXT, ContextItem
 from levercheck.benchmarks.prompts import PREFIX
+from levercheck.interventions.build import scale_neurons
 from levercheck.interventions.controls import layer_matched
-from levercheck.interventions.operators import Receipt, scale_neurons
-from levercheck.lm.batches import SharedPrefix, token_batches
+from levercheck.interventions.spec import BASELINE as UNHOOKED
+from levercheck.interventions.spec import Treatment
+from levercheck.lm.batches import token_batches
 from levercheck.lm.model import LanguageModel
-from levercheck.lm.score import choice_scores
+from levercheck.sweep.engine import Block, Engine
 
 NOOP_DOSE = 1.0
 BASELINE = "baseline"
@@ -88,24 +90,21 @@ def plan_cells(arms: Sequence[Arm], doses: Sequence[float], benchmarks: Sequence
 class CellRunner:
     """Scores batches of items for one cell; the shared prefix is computed once, under the cell's own hooks."""
 
-    def __init__(self, lm: LanguageModel, cell: Cell, items: Sequence[ContextItem], receipt: Receipt | None) -> None:
-        self.lm, self.cell, self.items, self.receipt = lm, cell, items, receipt
-        self.prompts = [lm.encode(item.prompt(cell.benchmark)) for item in items]
-        self.prefix = SharedPrefix(lm, lm.start_ids + lm.encode(PREFIX))
-        if receipt is not None:
-            receipt.discard()
+    def __init__(self, lm: LanguageModel, cell: Cell, items: Sequence[ContextItem]) -> None:
+        self.cell, self.items = cell, items
+        prompts = [lm.encode(item.prompt(cell.benchmark)) for item in items]
+        hooked = cell.arm.neurons
+        treatment = Treatment(((scale_neurons(lm, hooked), cell.alpha),)) if hooked else UNHOOKED
+        self.engine = Engine(lm, lm.start_ids + lm.encode(PREFIX), prompts, [treatment])
+        self.pairs = [(item.asserted_token, item.true_token) for item in items]
 
     def batches(self) -> list[list[int]]:
         """Item indices in batches of similar prompt length."""
-        return token_batches(self.prompts)
+        return token_batches(self.engine.prompts)
 
     def score(self, batch: Sequence[int]) -> list[dict[str, object]]:
         """SWEEP rows of one batch. A hook that did not fire is an error, raised by the receipt."""
-        items = [self.items[i] for i in batch]
-        pairs = [(item.asserted_token, item.true_token) for item in items]
-        values, masses = choice_scores(self.lm, self.prefix, [self.prompts[i] for i in batch], pairs)
-        lengths = [len(self.prompts[i]) for i in batch]
-        doses = [None] * len(items) if self.receipt is None else self.receipt.collect(lengths)
+        scored = [row[0] for row in self.engine.score(Block(tuple(batch), (0,)), self.pairs)]
         return [
             {
                 "benchmark": self.cell.benchmark,
@@ -113,24 +112,16 @@ class CellRunner:
                 "control_seed": self.cell.arm.control_seed,
                 "alpha": self.cell.alpha,
                 "split": "confirm",
-                "item_id": item.item_id,
-                "cluster_id": item.entity,
+                "item_id": self.items[i].item_id,
+                "cluster_id": self.items[i].entity,
                 "ruler": RULER,
-                "positive": _positive(self.cell.benchmark, value),
-                "value": value,
-                "mass": mass,
-                "relative_dose": dose,
+                "positive": _positive(self.cell.benchmark, found.logits[0] - found.logits[1]),
+                "value": found.logits[0] - found.logits[1],
+                "mass": math.exp(found.logprobs[0]) + math.exp(found.logprobs[1]),
+                "relative_dose": found.receipt.relative_dose,
             }
-            for item, value, mass, dose in zip(items, values, masses, doses, strict=True)
+            for i, found in zip(batch, scored, strict=True)
         ]
-
-
-@contextmanager
-def cell_runner(lm: LanguageModel, cell: Cell, items: Sequence[ContextItem]) -> Iterator[CellRunner]:
-    """A CellRunner with the cell's intervention in force."""
-    hooks = scale_neurons(lm, cell.arm.neurons, cell.alpha) if cell.arm.neurons else nullcontext(None)
-    with hooks as receipt:
-        yield CellRunner(lm, cell, items, receipt)
 
 
 def _positive(benchmark: str, value: float) -> bool:

@@ -10,7 +10,7 @@ import polars as pl
 from levercheck.benchmarks.counterfactual import WITH_CONTEXT, WITHOUT_CONTEXT, ContextItem
 from levercheck.evidence import schema
 from levercheck.lm.model import LanguageModel
-from levercheck.sweep.arms import Arm, cell_runner, plan_cells
+from levercheck.sweep.arms import Arm, CellRunner, plan_cells
 
 
 def run_sweep(
@@ -19,7 +19,7 @@ def run_sweep(
     """Every arm at every dose, with and without context: SWEEP rows. Called as `levercheck.sweep(...)`."""
     rows: list[dict[str, Any]] = []
     for cell in plan_cells(arms, doses, (WITH_CONTEXT, WITHOUT_CONTEXT)):
-        with cell_runner(lm, cell, items) as runner:
-            for batch in runner.batches():
-                rows += runner.score(batch)
+        runner = CellRunner(lm, cell, items)
+        for batch in runner.batches():
+            rows += runner.score(batch)
     return pl.DataFrame(rows, schema=schema.SWEEP, orient="row")

@@ -1,0 +1,227 @@
+"""The engine against formulas computed by hand: every operator, scope and architecture, token for token."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
+
+from levercheck.interventions import build  # noqa: E402
+from levercheck.interventions.scopes import parse_scope  # noqa: E402
+from levercheck.interventions.spec import BASELINE, Treatment  # noqa: E402
+from levercheck.lm.places import O_PROJ_INPUT, RESID_POST, Site, head_shape, place  # noqa: E402
+from levercheck.lm.saes.sae import Sae  # noqa: E402
+from levercheck.lm.sample import Sampling  # noqa: E402
+from levercheck.sweep.engine import Block, Engine  # noqa: E402
+from levercheck.sweep.generate import generate  # noqa: E402
+
+_spec = importlib.util.spec_from_file_location("formulas", Path(__file__).parents[1] / "interventions" / "formulas.py")
+formulas = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(formulas)
+
+PREFIX = [1, 44, 9, 23]
+PROMPTS = [[5, 9, 13, 60, 22], [7, 7, 80], [90, 3, 3, 12, 50, 71, 8, 9], [33]]
+NEW = 6
+GREEDY = Sampling(samples=1, max_new_tokens=NEW, stop="")
+
+
+class Words:
+    """A tokenizer of single letters; no token ends a text."""
+
+    eos_token_id = -1
+
+    def decode(self, ids, **_):
+        return " ".join(map(str, ids))
+
+
+@pytest.fixture
+def lm(tiny):
+    tiny.model.generation_config.eos_token_id = None
+    return dataclasses.replace(tiny, tokenizer=Words())
+
+
+def unit(seed, *shape):
+    vector = np.random.default_rng(seed).normal(size=shape)
+    return vector / np.linalg.norm(vector, axis=-1, keepdims=True)
+
+
+def dictionary(lm, kind):
+    """A random dictionary at the second layer."""
+    width = place(lm, Site(1, RESID_POST)).width
+    rng = np.random.default_rng(5)
+    w = rng.normal(0, 0.4, (width, 40)).astype(np.float32)
+    extra = {"threshold": np.full(40, 0.2, np.float32)} if kind == "jumprelu" else {}
+    extra |= {"k": 12} if kind == "topk" else {}
+    b_dec = rng.normal(0, 0.1, width).astype(np.float32)
+    return Sae(
+        Site(1, RESID_POST),
+        kind,
+        w,
+        rng.normal(0, 0.1, 40).astype(np.float32),
+        w.T.copy(),
+        b_dec,
+        centred=True,
+        scale=1.5,
+        **extra,
+    )
+
+
+NEURONS = [(1, 40), (1, 2), (2, 0), (2, 47)]
+HEADS = [(1, 3), (2, 0), (2, 1)]
+
+
+def case(lm, name, scope, dose):
+    """The intervention, and the same thing by hand."""
+    where = parse_scope(scope)
+    layers = lm.decoder.layers if hasattr(lm.decoder, "layers") else lm.decoder.h
+    if name == "scale":
+
+        def by_hand(positions):
+            for layer in (1, 2):
+                idx = [i for at, i in NEURONS if at == layer]
+
+                def change(x, idx=idx):
+                    y = x.clone()
+                    y[..., idx] = dose * x[..., idx]
+                    return y
+
+                yield formulas.pre_hook(lm.sites[layer].module, lambda x, c=change: formulas.at(x, positions, c))
+
+        return build.scale_neurons(lm, NEURONS, where), by_hand
+    if name == "replace":
+        means = np.random.default_rng(1).normal(size=lm.shape)
+
+        def by_hand(positions):
+            for layer in (1, 2):
+                idx = [i for at, i in NEURONS if at == layer]
+
+                def change(x, idx=idx, layer=layer):
+                    y = x.clone()
+                    goal = torch.tensor(means[layer, idx], dtype=torch.float32)
+                    y[..., idx] = x[..., idx] + dose * (goal - x[..., idx])
+                    return y
+
+                yield formulas.pre_hook(lm.sites[layer].module, lambda x, c=change: formulas.at(x, positions, c))
+
+        return build.replace_neurons(lm, NEURONS, means, where), by_hand
+    if name in ("add", "relative", "ablate"):
+        d = {layer: unit(layer, place(lm, Site(layer, RESID_POST)).width) for layer in (1, 2)}
+
+        def by_hand(positions):
+            for layer in (1, 2):
+                v = torch.tensor(d[layer], dtype=torch.float32)
+
+                def change(h, v=v):
+                    if name == "add":
+                        return h + dose * v
+                    if name == "relative":
+                        return h + dose * h.norm(dim=-1, keepdim=True) * v
+                    return h - dose * (h @ v)[..., None] * v
+
+                yield formulas.post_hook(layers[layer], lambda x, c=change: formulas.at(x, positions, c))
+
+        if name == "ablate":
+            return build.ablate_direction(lm, d, scope=where), by_hand
+        return build.add_direction(lm, d, scope=where, unit="relative" if name == "relative" else "absolute"), by_hand
+    if name == "heads":
+        _, _, width = head_shape(lm)
+        vectors, sigmas = unit(3, len(HEADS), width), [0.5, 2.0, 1.0]
+
+        def by_hand(positions):
+            for layer in (1, 2):
+
+                def change(z, layer=layer):
+                    y = z.clone()
+                    for (at, head), vector, sigma in zip(HEADS, vectors, sigmas, strict=True):
+                        if at == layer:
+                            part = slice(head * width, (head + 1) * width)
+                            y[..., part] += dose * sigma * torch.tensor(vector, dtype=torch.float32)
+                    return y
+
+                module = place(lm, Site(layer, O_PROJ_INPUT)).module
+                yield formulas.pre_hook(module, lambda x, c=change: formulas.at(x, positions, c))
+
+        return build.shift_heads(lm, HEADS, vectors, sigmas, scope=where), by_hand
+    kind, mode = name.split("-")
+    sae = dictionary(lm, kind)
+    chosen = [3, 17, 21]
+
+    def by_hand(positions):
+        def change(h):
+            t = {n: torch.tensor(getattr(sae, n)) for n in ("w_enc", "b_enc", "w_dec", "b_dec")}
+            pre = (sae.scale * h - t["b_dec"]) @ t["w_enc"] + t["b_enc"]
+            f = torch.relu(pre)
+            if kind == "jumprelu":
+                f = f * (pre > torch.tensor(sae.threshold))
+            if kind == "topk":
+                f = f * (f >= f.topk(12, dim=-1).values[..., -1:])
+            g = f.clone()
+            g[..., chosen] *= dose
+            decoded, plain = ((a @ t["w_dec"] + t["b_dec"]) / sae.scale for a in (g, f))
+            return decoded if mode == "full" else h + decoded - plain
+
+        yield formulas.post_hook(layers[1], lambda x: formulas.at(x, positions, change))
+
+    return build.scale_latents(lm, [(sae, chosen)], full=mode == "full", scope=where), by_hand
+
+
+CASES = [
+    ("scale", "all", 8.0), ("scale", "decode", -30.0), ("replace", "prompt", 6.0), ("add", "all", 3.0),
+    ("add", "first_2", 6.0), ("relative", "all", 0.9), ("ablate", "all", 2.5), ("heads", "decode", 4.0),
+    ("heads", "all", 4.0), ("heads", "first_3", 5.0), ("jumprelu-delta", "all", 9.0), ("jumprelu-full", "decode", 3.0),
+    ("topk-delta", "all", 9.0), ("standard-full", "all", 1.0),
+]  # fmt: skip
+
+
+def answers(lm, treatments, **options):
+    engine = Engine(lm, PREFIX, PROMPTS, treatments, **options)
+    out = {}
+    for block in engine.blocks():
+        for p, row in zip(block.prompts, generate(engine, block, GREEDY, ["k"] * len(PROMPTS)), strict=True):
+            for t, found in zip(block.treatments, row, strict=True):
+                out[p, t] = found
+    return out
+
+
+@pytest.mark.parametrize(("name", "scope", "dose"), CASES)
+def test_batched_shared_cached_generation_equals_the_formula(lm, name, scope, dose):
+    intervention, by_hand = case(lm, name, scope, dose)
+    noop = intervention.noop
+    treatments = [Treatment(((intervention, dose),)), BASELINE, Treatment(((intervention, noop),))]
+    found = answers(lm, treatments)
+    changed = 0
+    for number, prompt in enumerate(PROMPTS):
+        wanted, _ = formulas.generate(lm, PREFIX + prompt, NEW, by_hand, scope)
+        plain, _ = formulas.generate(lm, PREFIX + prompt, NEW, lambda _: [], scope)
+        assert list(found[number, 0].tokens) == wanted
+        assert list(found[number, 1].tokens) == plain
+        if not name.endswith("full"):
+            assert found[number, 2].tokens == found[number, 1].tokens
+        changed += wanted != plain
+    assert changed > 0, "the intervention changed no token: equality would prove nothing"
+    for options in ({"share_trunk": False}, {"batch_tokens": 1}, {"batch_tokens": 12}):
+        again = answers(lm, treatments, **options)
+        assert {k: v.tokens for k, v in again.items()} == {k: v.tokens for k, v in found.items()}
+        for key, one in again.items():
+            other = found[key].receipt
+            assert (one.receipt.prompt, one.receipt.decode) == (other.prompt, other.decode)
+            if other.relative_dose is not None:
+                assert one.receipt.relative_dose == pytest.approx(other.relative_dose, rel=1e-4, abs=1e-6)
+
+
+def test_composition_applies_in_order(lm):
+    """Two interventions at one site: the second sees what the first has done."""
+    d = {1: unit(1, place(lm, Site(1, RESID_POST)).width)}
+    add, ablate = build.add_direction(lm, d), build.ablate_direction(lm, d)
+    both = [Treatment(((add, 5.0), (ablate, 1.0))), Treatment(((ablate, 1.0), (add, 5.0)))]
+    engine = Engine(lm, [], PROMPTS, [*both, Treatment(((ablate, 1.0),)), BASELINE])
+    first, second, alone, plain = zip(*engine.score(Block((0, 1, 2, 3), (0, 1, 2, 3)), [[3, 4, 5]] * 4), strict=True)
+    gap = [np.abs(np.subtract(a.logits, b.logits)).max() for a, b in zip(first, alone, strict=True)]
+    assert max(gap) < 1e-4  # what was added along d is removed again
+    assert max(np.abs(np.subtract(a.logits, b.logits)).max() for a, b in zip(second, first, strict=True)) > 1e-2
+    assert all(p.receipt.relative_dose is None for p in plain)
