@@ -23,7 +23,7 @@ from levercheck.errors import NotEnoughDataError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.reporter import Reporter
-from levercheck.evidence.splits import folds_by_entity, roles_by_entity, shuffled
+from levercheck.evidence.splits import folds_by_entity, roles_by_entity, shuffled, spread
 from levercheck.evidence.unit import Row, Unit, batch_names, open_array, read_array
 from levercheck.lm.batches import SharedPrefix, equal_batches, token_batches
 from levercheck.lm.model import LanguageModel
@@ -231,7 +231,7 @@ def behaviour_items(study: Study, answers: pl.DataFrame) -> dict[str, list[Conte
     }
     for role, (limit, per_entity) in limits.items():
         of_role = [item for item in items if study.roles[item.entity] == role]
-        chosen[role] = _spread(of_role, limit, per_entity, spec.seed)
+        chosen[role] = spread(of_role, lambda i: (i.item_id, i.entity), limit, per_entity, spec.seed)
         if len(chosen[role]) < MIN_ITEMS:
             raise NotEnoughDataError(
                 f"{len(chosen[role])} known facts are left for the {role} role, expected at least {MIN_ITEMS}: ask "
@@ -272,18 +272,6 @@ def behaviour_items(study: Study, answers: pl.DataFrame) -> dict[str, list[Conte
 
     study.compute(unit, "build items", [None], len(items) + len(dropped), work)
     return chosen
-
-
-def _spread(items: list[ContextItem], limit: int, per_entity: int, seed: int) -> list[ContextItem]:
-    """At most `limit` items, one of every entity before a second of any: more clusters, tighter intervals."""
-    order = {item_id: n for n, item_id in enumerate(shuffled([i.item_id for i in items], seed, "item"))}
-    seen: dict[str, int] = {}
-    ranked = []
-    for item in sorted(items, key=lambda i: order[i.item_id]):
-        ranked.append((seen.get(item.entity, 0), order[item.item_id], item))
-        seen[item.entity] = seen.get(item.entity, 0) + 1
-    kept = [item for turn, _, item in sorted(ranked, key=lambda r: r[:2]) if turn < per_entity][:limit]
-    return sorted(kept, key=lambda item: item.item_id)
 
 
 def attribute(study: Study, items: Sequence[ContextItem]) -> np.ndarray[Any, np.dtype[np.float32]]:

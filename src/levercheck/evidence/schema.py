@@ -71,6 +71,64 @@ SWEEP: Columns = {
     "relative_dose": pl.Float64,  # ‖Δ‖/‖h‖ at the site, null where nothing was hooked
 }
 
+LEVERS: Columns = {
+    "benchmark": pl.String,
+    "lever": pl.String,  # the study's name of the intervention; baseline and noop are reserved
+    "control": pl.String,  # name of the control this is a draw of, null for the lever itself
+    "draw": pl.Int64,
+    "dose": pl.Float64,  # in the operator's unit; null for an instruction and for the baseline
+    "effort": pl.Float64,  # the declared share of the residual stream's length, null where doses are declared
+    "role": pl.String,  # tune or confirm
+    "item_id": pl.String,
+    "cluster_id": pl.String,
+    "ruler": pl.String,
+    "positive": pl.Boolean,  # null: degenerate, or no verdict
+    "value": pl.Float64,  # choice: logit(counted) - logit(other)
+    "mass": pl.Float64,  # choice: joint probability of the candidates
+    "text": pl.String,  # of generated answers
+    "stop_reason": pl.String,
+    "tokens": pl.Int64,
+    "mean_logprob": pl.Float64,  # natural log, mean over the answer's tokens
+    "degenerate": pl.Boolean,  # the logits were not finite
+    "relative_dose": pl.Float64,  # ‖Δ‖/‖h‖ at the sites; null where nothing was hooked
+    "change": pl.Float64,  # ‖Δ‖ at the sites
+    "sites": pl.Int64,
+    "prompt_positions": pl.Int64,  # positions edited in prefill
+    "decode_positions": pl.Int64,  # positions edited in cached decoding
+}
+
+EFFORTS: Columns = {
+    "lever": pl.String,
+    "control": pl.String,
+    "draw": pl.Int64,
+    "target": pl.Float64,  # declared effort; its sign says which way the dose goes from the no-op
+    "dose": pl.Float64,  # found; null: no dose reaches it
+    "effort": pl.Float64,  # measured at that dose
+    "low": pl.Float64,  # 95 % interval of the measured effort over prompts
+    "high": pl.Float64,
+    "prompts": pl.Int64,
+    "relative_dose": pl.Float64,  # ‖Δ‖/‖h‖ at the sites, mean over prompts
+    "reason": pl.String,  # why there is no dose, null when there is one
+}
+
+COMPONENTS: Columns = {
+    "lever": pl.String,
+    "control": pl.String,
+    "draw": pl.Int64,
+    "site": pl.String,
+    "index": pl.Int64,  # component of the site (of a head: its first dimension); null for directions
+    "fingerprint": pl.String,  # of the whole intervention
+}
+
+STUDY_ITEMS: Columns = {
+    "benchmark": pl.String,
+    "item_id": pl.String,
+    "cluster_id": pl.String,
+    "role": pl.String,
+    "candidates": pl.List(pl.String),
+    "used": pl.Boolean,  # False: over the limit
+}
+
 QUESTIONS: Columns = {
     "item_id": pl.String,
     "question": pl.String,

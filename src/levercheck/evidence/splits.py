@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
 
 
 def _order(seed: int, purpose: str, name: str) -> str:
@@ -49,3 +52,21 @@ def folds_by_entity(entities: Sequence[str], folds: int, seed: int) -> dict[str,
         assigned[entity] = fold
         filled[fold] += counts[entity]
     return assigned
+
+
+def spread(
+    things: Sequence[Thing], names: Callable[[Thing], tuple[str, str]], limit: int, per_entity: int, seed: int
+) -> list[Thing]:
+    """At most `limit` things, one of every entity before a second of any: more clusters, tighter intervals.
+
+    `names` gives a thing's id and entity; the result is sorted by id and depends on ids, entities and seed only.
+    """
+    by_id = {names(thing)[0]: thing for thing in things}
+    seen: dict[str, int] = {}
+    ranked = []
+    for place, name in enumerate(shuffled(list(by_id), seed, "item")):
+        entity = names(by_id[name])[1]
+        ranked.append((seen.get(entity, 0), place, name))
+        seen[entity] = seen.get(entity, 0) + 1
+    kept = [name for turn, _, name in sorted(ranked) if turn < per_entity][:limit]
+    return [by_id[name] for name in sorted(kept)]

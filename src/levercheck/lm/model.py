@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from levercheck.lm.cache import cached
 from levercheck.lm.embedded import EMBEDDED, gguf_file
 from levercheck.lm.kernels import use_fast_kernels
 from levercheck.lm.sites import MlpSite, mlp_sites
+
+# transformers 5.24 calls this argument `cache`, earlier ones know only the old name, which works until 5.40
+warnings.filterwarnings("ignore", message="`past_key_values` is deprecated", category=FutureWarning)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _UNLIKE = ("A", "z", "1", "é", '"', "中")  # first characters of a turn, as unlike as tokenizers may find them

@@ -12,7 +12,8 @@ from levercheck.errors import UsageError
 from levercheck.reanalysis.rates import count_of
 from levercheck.reanalysis.registry import Parts, estimator, from_samples, plain
 from levercheck.reanalysis.selection import VALUE, Floats, Labels, Selection
-from levercheck.reanalysis.spec import Measure, Model
+from levercheck.evidence.documents import Model
+from levercheck.reanalysis.spec import Measure
 from levercheck.stats import Estimate, auroc, auroc_difference, proportion
 from levercheck.stats.resampling import weight_draws
 

@@ -11,7 +11,8 @@ import polars as pl
 from levercheck.errors import UsageError
 from levercheck.reanalysis.registry import Parts, estimator, from_samples, plain
 from levercheck.reanalysis.selection import VALUE, Floats, Selection
-from levercheck.reanalysis.spec import Measure, Model
+from levercheck.evidence.documents import Model
+from levercheck.reanalysis.spec import Measure
 from levercheck.stats import proportion, spearman
 from levercheck.stats.resampling import weight_draws
 

@@ -18,7 +18,7 @@ from levercheck.reanalysis.registry import (
     scale_of,
 )
 from levercheck.reanalysis.selection import Floats, Labels, Selection
-from levercheck.reanalysis.spec import Model
+from levercheck.evidence.documents import Model
 from levercheck.stats import (
     Estimate,
     bootstrap_means,

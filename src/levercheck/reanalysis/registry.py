@@ -10,7 +10,7 @@ import numpy as np
 
 from levercheck.errors import UsageError, nearest
 from levercheck.reanalysis.selection import Floats, Labels, Selection
-from levercheck.reanalysis.spec import Model, validated
+from levercheck.evidence.documents import Model, validated
 from levercheck.stats import Estimate, bootstrap_means, percentile_bounds
 from levercheck.stats.resampling import draws
 

@@ -6,23 +6,16 @@ import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from levercheck.errors import UsageError, nearest
+from levercheck.evidence.documents import Model, read_yaml, validated
 
-M = TypeVar("M", bound=BaseModel)
 Filter = dict[str, JsonValue]
 Stream = Literal["blocks", "serial"]
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)\}")
-
-
-class Model(BaseModel):
-    """Frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Defaults(Model):
@@ -114,16 +107,7 @@ class Analysis(Model):
 
 def read_analysis(path: Path) -> Analysis:
     """Read and expand an analysis file; every mistake is one line that names the estimate."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"'{path}' does not exist: expected an analysis file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(
-            f"'{path.name}' is not valid YAML{where}: {getattr(error, 'problem', None) or error}"
-        ) from None
+    document = read_yaml(path, "an analysis file")
     return parse_analysis(document, path.name)
 
 
@@ -190,19 +174,3 @@ def _fill(value: Any, names: dict[str, Any], where: str) -> Any:
 
     whole = _PLACEHOLDER.fullmatch(value)
     return look_up(whole) if whole else _PLACEHOLDER.sub(lambda found: str(look_up(found)), value)
-
-
-def validated(model: type[M], data: Any, where: str) -> M:
-    """`model` built from `data`; the first mistake is a UsageError naming the key, what was got and what fits."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
-        path = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            raise UsageError(f"{where}: unknown key '{path}'{nearest(path, model.model_fields)}") from None
-        if first["type"] == "missing":
-            raise UsageError(f"{where}: the key '{path}' is missing") from None
-        got = repr(first.get("input"))
-        got = got if len(got) <= 60 else f"{got[:57]}..."
-        raise UsageError(f"{where}: {path} is {got}: {first['msg'][0].lower()}{first['msg'][1:]}") from None

@@ -116,14 +116,18 @@ class Engine:
             found.append([Scored(tuple(a), tuple(b), finite, receipt) for a, b, finite, receipt in table])
         return found
 
-    def prefill(self, hooks: Hooks, block: Block, *, use_cache: bool) -> Prefilled:
-        """Run a block's prompts; `hooks` must hold the block's treatments and be entered."""
+    def prefill(self, hooks: Hooks, block: Block, *, use_cache: bool, whole_prompt: bool = False) -> Prefilled:
+        """Run a block's prompts; `hooks` must hold the block's treatments and be entered.
+
+        `whole_prompt` passes every position of every row through the hooked layers in one pass, also where only the
+        last position could differ.
+        """
         count, device = len(block.treatments), self.lm.device
         prompts = [self.prompts[i] for i in block.prompts]
         hooks.assign(list(range(count)) * len(prompts))
         spread = torch.arange(len(prompts), device=device).repeat_interleave(count)
         lengths = [len(self.prefix) + len(prompts[i]) for i in spread.tolist()]
-        if not hooks.touches_prompt and any(self.treatments[i].hooked for i in block.treatments):
+        if not whole_prompt and not hooks.touches_prompt and any(self.treatments[i].hooked for i in block.treatments):
             return self._prompt_shared(hooks, prompts, spread, lengths)
         ids, last = right_padded(self.lm, prompts)
         by_row = torch.arange(count, device=device).repeat(len(prompts))

@@ -1,0 +1,219 @@
+"""The study file: what a person declares before any row exists.
+
+    study: two-levers
+    model: embedded:smollm2-135m
+    readouts:
+      d: readouts/direction                      # the folder of a readout or of a saved intervention
+    interventions:
+      push: {readout: d, operator: add, efforts: [0.05, 0.1]}
+      tell: {instruction: "Rely on what you know, not on the context."}
+    controls:
+      random: {of: [push], draws: 20}
+    benchmarks: [counterfactual-context, bare-facts]
+
+Paths are relative to the study file and stay inside its folder.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from levercheck.errors import UsageError, nearest
+from levercheck.evidence.canonical import digest
+from levercheck.evidence.documents import Model, read_yaml, validated
+
+Shares = dict[str, float]
+ROLES = ("readout", "select", "tune", "confirm")
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Intervention(Model):
+    """One lever with its doses: a readout that is turned, or an instruction that is added to the prompt.
+
+    `doses` are in the operator's own unit; `efforts` are shares of the residual stream's length by which it is to move
+    at one common layer, and the dose that does it is measured for every arm (negative efforts turn the other way). `k`
+    and `by` choose heads, `layers` the layers of a direction.
+    """
+
+    readout: str | None = None
+    instruction: str | None = Field(default=None, min_length=1)
+    operator: str | None = None
+    doses: tuple[Finite, ...] | None = None
+    efforts: tuple[Finite, ...] | None = None
+    unit: Literal["absolute", "sigma", "relative"] | None = None
+    scope: str = "all"
+    layers: tuple[int, ...] | None = None
+    k: int | None = Field(default=None, ge=1)
+    by: str | None = None
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is an instruction."""
+        return self.instruction is not None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Intervention:
+        if (self.readout is None) == (self.instruction is None):
+            raise ValueError("it needs either a readout to turn or an instruction to add")
+        if self.is_prompt and any(v is not None for v in (self.operator, self.doses, self.efforts, self.unit, self.k)):
+            raise ValueError("an instruction has no operator, doses, efforts, unit or k: it is there or not")
+        if not self.is_prompt and (self.doses is None) == (self.efforts is None):
+            raise ValueError("it needs either doses or efforts")
+        for name in ("doses", "efforts"):
+            values = getattr(self, name) or ()
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} holds a value twice")
+        if any(value == 0 for value in self.efforts or ()):
+            raise ValueError("an effort of 0 is the baseline, which is always run: leave it out")
+        return self
+
+
+class Control(Model):
+    """Matched negative draws. `of` names the interventions (default: all that turn a readout)."""
+
+    of: tuple[str, ...] | None = None
+    draws: int = Field(default=20, ge=1)
+    match: Literal["none", "layer", "activation", "isotropic", "covariance"] = "layer"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Primary(Model):
+    """The comparison that the control gate reads; `margin` in pp."""
+
+    benchmark: str
+    direction: Literal["increase", "decrease", "either"] = "either"
+    margin: float = Field(default=2.0, gt=0, description="pp of the benchmark's metric that count as moving it")
+
+
+class Externality(Model):
+    """Surfaces that must stay intact; `non_inferiority` in pp."""
+
+    surfaces: tuple[str, ...]
+    non_inferiority: float = Field(default=5.0, gt=0)
+
+
+class Items(Model):
+    """Which items are asked. Shares split entities into roles; an entity has one role in the whole study."""
+
+    limit: int | None = Field(default=None, ge=1, description="items per benchmark and role")
+    shares: Shares = {"readout": 0.4, "select": 0.1, "tune": 0.2, "confirm": 0.3}
+    per_entity: int = Field(default=2, ge=1)
+
+    @field_validator("shares")
+    @classmethod
+    def _roles(cls, value: Shares) -> Shares:
+        unknown = sorted(set(value) - set(ROLES))
+        if unknown:
+            raise ValueError(f"unknown role '{unknown[0]}'{nearest(unknown[0], ROLES)}")
+        if not math.isclose(sum(value.values()), 1.0, abs_tol=1e-9) or min(value.values()) < 0:
+            raise ValueError("shares of the roles must not be negative and sum to 1")
+        return value
+
+
+class Effort(Model):
+    """How doses of equal effort are found: on `prompts` tune items, at `resid.post` of `layer` (default: the last)."""
+
+    layer: int | None = None
+    prompts: int = Field(default=8, ge=1)
+    tolerance: float = Field(default=0.05, gt=0, lt=1, description="largest relative miss of an effort")
+    largest: float = Field(default=1000.0, gt=0, description="largest dose to try, from the no-op dose")
+
+
+class Poison(Model):
+    """What no chosen setting may do on the tune items; unset limits are not checked."""
+
+    degenerate: float = Field(default=0.0, ge=0, le=1, description="largest share of degenerate rows")
+    cap_hits: float = Field(default=0.1, ge=0, le=1, description="largest share of answers cut by the token cap")
+    bare_loss: float = Field(default=10.0, ge=0, description="largest loss of bare accuracy, pp")
+    perplexity_ratio: float = Field(default=1.5, ge=1, description="largest ratio of the perplexity of true statements")
+
+
+class Calibrate(Model):
+    """A grid K x dose on the tune items, and the rule that picks from it."""
+
+    intervention: str
+    ks: tuple[int, ...] | None = None
+    doses: tuple[Finite, ...]
+    objective: str
+    direction: Literal["increase", "decrease"] = "increase"
+    secondary: str | None = None
+    tolerance: float = Field(default=1.5, ge=0, description="pp within the best that still count as best")
+    poison: Poison = Poison()
+
+
+class StudySpec(Model):
+    """A whole study file."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")
+    model: str
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    readouts: dict[str, str] = {}
+    interventions: dict[str, Intervention]
+    controls: dict[str, Control] = {}
+    benchmarks: tuple[str, ...] = Field(min_length=1)
+    items: Items = Items()
+    effort: Effort = Effort()
+    primary: Primary | None = None
+    externality: Externality | None = None
+    calibrate: Calibrate | None = None
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> StudySpec:
+        for name, lever in self.interventions.items():
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"the name '{name}' of an intervention: use letters, digits, - and _")
+            if lever.readout is not None and lever.readout not in self.readouts:
+                raise ValueError(f"intervention '{name}' turns '{lever.readout}'{nearest(lever.readout, self.readouts)}")
+        turned = [name for name, lever in self.interventions.items() if not lever.is_prompt]
+        for name, control in self.controls.items():
+            for of in control.of or ():
+                if of not in turned:
+                    raise ValueError(f"control '{name}' is of '{of}'{nearest(of, turned)}")
+        surfaces = [self.primary.benchmark] if self.primary else []
+        surfaces += self.externality.surfaces if self.externality else []
+        surfaces += [self.calibrate.objective, self.calibrate.secondary or self.calibrate.objective] if self.calibrate else []
+        for surface in surfaces:
+            if surface not in self.benchmarks:
+                raise ValueError(f"'{surface}' is not among the benchmarks{nearest(surface, self.benchmarks)}")
+        if self.calibrate and self.calibrate.intervention not in turned:
+            named = self.calibrate.intervention
+            raise ValueError(f"calibrate names the intervention '{named}'{nearest(named, turned)}")
+        return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything declared."""
+        return digest(self.model_dump(mode="json"))
+
+    def controlled(self, control: str) -> tuple[str, ...]:
+        """Interventions that a control is of."""
+        named = self.controls[control].of
+        return named or tuple(name for name, lever in self.interventions.items() if not lever.is_prompt)
+
+
+def read_study(path: Path, changes: dict[str, Any] | None = None) -> StudySpec:
+    """Read a study file; `changes` maps dotted keys to values that replace what it says (`items.limit`: 20)."""
+    document = read_yaml(path, "a study file")
+    if not isinstance(document, dict):
+        raise UsageError(f"'{path.name}' holds {type(document).__name__}, expected keys such as study and model")
+    for key, value in (changes or {}).items():
+        *parents, last = key.split(".")
+        at = document
+        for parent in parents:
+            at = at.setdefault(parent, {})
+            if not isinstance(at, dict):
+                raise UsageError(f"--set {key}: '{parent}' holds a value, expected keys")
+        at[last] = value
+    return validated(StudySpec, document, f"'{path.name}'")
+
+
+def inside(base: Path, relative: str) -> Path:
+    """A path of the study file, which must stay inside the folder the file is in."""
+    path = (base / relative).resolve()
+    if Path(relative).is_absolute() or not path.is_relative_to(base.resolve()):
+        raise UsageError(f"path '{relative}' leaves the study's folder: give one relative to the study file, inside it")
+    return path
