@@ -1,0 +1,97 @@
+"""Benchmarks on the embedded facts: they need no data set, no judge and no network."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Request
+from levercheck.benchmarks.counterfactual import RULER, WITH_CONTEXT, WITHOUT_CONTEXT, ContextItem, build_items
+from levercheck.benchmarks.facts import RULER as ANSWER_RULER
+from levercheck.benchmarks.facts import Fact, is_correct, load_facts
+from levercheck.benchmarks.prompts import PREFIX, question_prompt
+
+CATEGORIES = ("capital", "capital_country", "city_country", "us_city_state", "continent", "language", "symbol")
+"""Categories that small models answer sometimes rightly and sometimes wrongly."""
+ANSWERS = "facts-answers"
+ANSWER_TOKENS = 8
+
+
+@cache
+def facts() -> dict[str, Fact]:
+    """The facts these benchmarks ask, by id."""
+    return {fact.id: fact for fact in load_facts(CATEGORIES)}
+
+
+def _contexts(request: Request) -> list[ContextItem]:
+    known = [fact for fact in facts().values() if request.knows(fact.id)]
+    return build_items(known, list(facts().values()), request.first_token, request.seed)[0]
+
+
+def _choice(item: ContextItem, benchmark: str) -> Item:
+    counted = (item.asserted, item.asserted_token), (item.true, item.true_token)
+    if benchmark == WITHOUT_CONTEXT:
+        counted = counted[1], counted[0]
+    words, tokens = zip(*counted, strict=True)
+    return Item(item.item_id, item.entity, item.prompt(benchmark), words, tokens, {"category": item.category})
+
+
+def _with_context(request: Request) -> list[Item]:
+    return [_choice(item, WITH_CONTEXT) for item in _contexts(request)]
+
+
+def _without_context(request: Request) -> list[Item]:
+    return [_choice(item, WITHOUT_CONTEXT) for item in _contexts(request)]
+
+
+def _answers(_request: Request) -> list[Item]:
+    return [
+        Item(fact.id, fact.entity, question_prompt(fact.question), facts={"category": fact.category})
+        for fact in facts().values()
+    ]
+
+
+def _judge(item: Item, text: str) -> bool | None:
+    return is_correct(facts()[item.id], text) if text.strip() else None
+
+
+BENCHMARKS.register(WITH_CONTEXT)(
+    Benchmark(
+        id=WITH_CONTEXT,
+        construct="over-compliance: following a context that contradicts what the model knows",
+        metric="compliance: the asserted answer's first token has a larger logit than the true one's",
+        kind="choice",
+        prefix=PREFIX,
+        ruler=RULER,
+        items=_with_context,
+        needs_known=True,
+        caution="being misled, not untruthfulness in general; options are scored, never shown",
+    )
+)
+BENCHMARKS.register(WITHOUT_CONTEXT)(
+    Benchmark(
+        id=WITHOUT_CONTEXT,
+        construct="knowledge that should stay intact",
+        metric="bare accuracy: the true answer's first token has a larger logit than one false answer's",
+        kind="choice",
+        prefix=PREFIX,
+        ruler=RULER,
+        items=_without_context,
+        needs_known=True,
+        caution="an easy surface: one false answer only, of facts chosen because the model knows them",
+    )
+)
+BENCHMARKS.register(ANSWERS)(
+    Benchmark(
+        id=ANSWERS,
+        construct="short factual answers, generated",
+        metric="accuracy: an accepted answer is stated",
+        kind="answer",
+        prefix=PREFIX,
+        ruler=ANSWER_RULER,
+        items=_answers,
+        judge=_judge,
+        max_new_tokens=ANSWER_TOKENS,
+        stop="\n",
+        caution="an empty answer has no verdict",
+    )
+)

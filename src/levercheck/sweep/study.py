@@ -1,0 +1,121 @@
+"""Run a study file in a folder: known facts, items, levers with their controls, doses, cells of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark
+from levercheck.benchmarks.embedded import ANSWERS
+from levercheck.benchmarks.facts import facts_digest
+from levercheck.errors import NotEnoughDataError, UsageError
+from levercheck.evidence import schema
+from levercheck.evidence.canonical import digest
+from levercheck.evidence.provenance import environment
+from levercheck.evidence.reporter import Reporter
+from levercheck.evidence.splits import roles_by_entity, spread
+from levercheck.evidence.unit import Row, Unit, batch_names
+from levercheck.lm.model import LanguageModel
+from levercheck.study.spec import StudySpec
+from levercheck.sweep.cells import BASE, LeverArm, cell_work
+
+MIN_ITEMS = 5
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A study, the folder of its file, the folder of its run, and the model it is applied to."""
+
+    spec: StudySpec
+    base: Path
+    root: Path
+    lm: LanguageModel
+    reporter: Reporter
+    _items: dict[tuple[str, str], list[Item]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def upstream(self) -> dict[str, Any]:
+        """What else decides the rows: the model and the instrument."""
+        versions = environment()["packages"]
+        names = ("levercheck", "torch", "transformers")
+        instrument = {"facts": facts_digest(), "versions": {n: versions[n] for n in names if n in versions}}
+        return {"model": self.lm.identity, "instrument": instrument}
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of what every unit rests on: seed, items, model, instrument. Levers and doses are in the units' keys."""
+        declared = {"seed": self.spec.seed, "items": self.spec.items.model_dump(mode="json")}
+        return digest({**declared, **self.upstream})
+
+    def unit(self, name: str, columns: dict[str, Any], order: Sequence[str], *upstream: Any) -> Unit:
+        """A unit of this run, keyed by the run and whatever else its rows depend on."""
+        return Unit(self.root, name, digest([self.key, name, *upstream]), columns, order)
+
+    def compute(
+        self, unit: Unit, title: str, batches: Sequence[Any], rows: int, work: Callable[[Any], list[Row]], **more: Any
+    ) -> pl.DataFrame:
+        """Run a unit under a progress bar, or show it as done; returns its rows."""
+        with self.reporter.stage(title, rows, "rows") as tick:
+            if unit.complete:
+                tick(rows)
+            else:
+                unit.run(batch_names(batches), work, facts={"stage": title}, tick=lambda n: tick(min(n, rows)), **more)
+        return unit.rows()
+
+    def prefix(self, benchmark: Benchmark) -> list[int]:
+        """Tokens that open every prompt of a benchmark."""
+        return self.lm.start_ids + self.lm.encode(benchmark.prefix)
+
+    def items(self, name: str, role: str) -> list[Item]:
+        """Items of one role, at most the declared number, one per entity before a second of any."""
+        if (name, role) not in self._items:
+            self._items[name, role] = self._make_items(find_benchmark(name), role)
+        return self._items[name, role]
+
+    def _make_items(self, benchmark: Benchmark, role: str) -> list[Item]:
+        declared = self.spec.items
+        request = Request(
+            self.lm.answer_token, self.known.__contains__ if benchmark.needs_known else lambda _: True, self.spec.seed
+        )
+        made = benchmark.items(request)
+        ids = [item.id for item in made]
+        if len(set(ids)) != len(ids):
+            twice = next(i for i in ids if ids.count(i) > 1)
+            raise UsageError(f"benchmark '{benchmark.id}' has the item id '{twice}' twice: ids must differ")
+        of_role = [item for item in made if self.roles.get(item.cluster) == role]
+        limit = declared.limit or len(of_role)
+        chosen = spread(of_role, lambda i: (i.id, i.cluster), limit, declared.per_entity, self.spec.seed)
+        if len(chosen) < MIN_ITEMS:
+            raise NotEnoughDataError(
+                f"benchmark '{benchmark.id}' has {len(chosen)} items in role {role}, expected at least {MIN_ITEMS}: "
+                "raise items.limit or the role's share, or use a model that knows more"
+            )
+        return chosen
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """Role of every entity: a function of the study's seed and shares only."""
+        everything = find_benchmark(ANSWERS).items(Request(lambda _: 0, lambda _: True, self.spec.seed))
+        clusters = [item.cluster for item in everything]
+        for name in self.spec.benchmarks:
+            benchmark = find_benchmark(name)
+            if not benchmark.needs_known and name != ANSWERS:
+                request = Request(self.lm.answer_token, lambda _: True, self.spec.seed)
+                clusters += [item.cluster for item in benchmark.items(request)]
+        return roles_by_entity(clusters, self.spec.items.shares, self.spec.seed)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """Ids of the facts that the unhooked model answers rightly, greedily."""
+        benchmark = find_benchmark(ANSWERS)
+        everything = benchmark.items(Request(lambda _: 0, lambda _: True, self.spec.seed))
+        wanted = [item for item in everything if self.roles[item.cluster] != "readout"]
+        unit = self.unit("known", schema.LEVERS, ["item_id"], ANSWERS)
+        engine, work = cell_work(self.lm, benchmark, wanted, [LeverArm(BASE)], "known", self.spec.seed)
+        rows = self.compute(unit, "known facts", engine.blocks(), len(wanted), work)
+        return frozenset(rows.filter(pl.col("positive").fill_null(False))["item_id"].to_list())
