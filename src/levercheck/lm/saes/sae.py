@@ -57,7 +57,11 @@ class Sae:
                 raise UsageError(f"{name} of a dictionary has shape {got}, expected {list(shape)} as w_enc has")
         if (self.kind == "topk") != (self.k is not None):
             raise UsageError(f"a {self.kind} dictionary with k = {self.k}: only topk has a k")
-        for name in ("w_enc", "b_enc", "w_dec", "b_dec"):
+        if self.k is not None and self.k < 1:
+            raise UsageError(f"a topk dictionary with k = {self.k}: expected at least 1")
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise UsageError(f"a dictionary with scale = {self.scale}: expected a positive number")
+        for name in expected:
             if not np.isfinite(getattr(self, name)).all():
                 raise UsageError(f"{name} of a dictionary has numbers that are not finite")
 
