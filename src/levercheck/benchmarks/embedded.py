@@ -28,10 +28,9 @@ def _contexts(request: Request) -> list[ContextItem]:
 
 
 def _choice(item: ContextItem, benchmark: str) -> Item:
-    counted = (item.asserted, item.asserted_token), (item.true, item.true_token)
+    words, tokens = (item.asserted, item.true), (item.asserted_token, item.true_token)
     if benchmark == WITHOUT_CONTEXT:
-        counted = counted[1], counted[0]
-    words, tokens = zip(*counted, strict=True)
+        words, tokens = words[::-1], tokens[::-1]
     return Item(item.item_id, item.entity, item.prompt(benchmark), words, tokens, {"category": item.category})
 
 

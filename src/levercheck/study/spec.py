@@ -73,12 +73,18 @@ class Intervention(Model):
 
 
 class Control(Model):
-    """Matched negative draws. `of` names the interventions (default: all that turn a readout)."""
+    """Matched negative draws. `of` names the interventions (default: all that turn a readout).
+
+    kind: random (other components, or random vectors for a direction), directions (the same heads along random
+    directions), shuffled (the readout refitted on permuted labels: the folders in its `shuffled/`).
+    """
 
     of: tuple[str, ...] | None = None
+    kind: Literal["random", "directions", "shuffled"] = "random"
+    match: Literal["none", "layer", "activation"] = "layer"
     draws: int = Field(default=20, ge=1)
-    match: Literal["none", "layer", "activation", "isotropic", "covariance"] = "layer"
     seed: int = Field(default=0, ge=0, lt=2**32)
+    orthogonal: bool = Field(default=False, description="take the target's direction out of control directions")
 
 
 class Primary(Model):
@@ -167,7 +173,9 @@ class StudySpec(Model):
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"the name '{name}' of an intervention: use letters, digits, - and _")
             if lever.readout is not None and lever.readout not in self.readouts:
-                raise ValueError(f"intervention '{name}' turns '{lever.readout}'{nearest(lever.readout, self.readouts)}")
+                raise ValueError(
+                    f"intervention '{name}' turns '{lever.readout}'{nearest(lever.readout, self.readouts)}"
+                )
         turned = [name for name, lever in self.interventions.items() if not lever.is_prompt]
         for name, control in self.controls.items():
             for of in control.of or ():
@@ -175,7 +183,9 @@ class StudySpec(Model):
                     raise ValueError(f"control '{name}' is of '{of}'{nearest(of, turned)}")
         surfaces = [self.primary.benchmark] if self.primary else []
         surfaces += self.externality.surfaces if self.externality else []
-        surfaces += [self.calibrate.objective, self.calibrate.secondary or self.calibrate.objective] if self.calibrate else []
+        surfaces += (
+            [self.calibrate.objective, self.calibrate.secondary or self.calibrate.objective] if self.calibrate else []
+        )
         for surface in surfaces:
             if surface not in self.benchmarks:
                 raise ValueError(f"'{surface}' is not among the benchmarks{nearest(surface, self.benchmarks)}")

@@ -20,7 +20,7 @@ from levercheck.sweep.generate import generate
 BASE = "baseline"
 """Lever of the rows that were measured without any hook; every arm shares them as its no-op dose."""
 NOOP = "noop"
-"""Lever of the rows for which every hook of every lever was in force at its no-op dose: they must equal the baseline's."""
+"""Lever of the rows under every lever at once, each at its no-op dose: they must equal the baseline's."""
 
 
 @dataclass(frozen=True)

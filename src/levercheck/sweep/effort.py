@@ -97,7 +97,9 @@ def _measure(engine: Engine, block: Block, layer: int) -> list[list[tuple[float,
     with Hooks(engine.lm, chosen) as hooks, watching(engine.lm, [Site(layer, RESID_POST)], lambda _, x: seen.append(x)):
         engine.prefill(hooks, block, use_cache=False, whole_prompt=True)
         receipts = hooks.receipts()
-    hidden = seen[-1].float().unflatten(0, (len(block.prompts), len(chosen)))  # [prompts, treatments, positions, hidden]
+    hidden = (
+        seen[-1].float().unflatten(0, (len(block.prompts), len(chosen)))
+    )  # [prompts, treatments, positions, hidden]
     plain = hidden[:, :1]
     ratio = (hidden - plain).norm(dim=-1) / plain.norm(dim=-1).clamp_min(1e-12)
     table = []

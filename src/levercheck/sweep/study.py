@@ -48,9 +48,13 @@ class StudyRun:
 
     @cached_property
     def key(self) -> str:
-        """Digest of what every unit rests on: seed, items, model, instrument. Levers and doses are in the units' keys."""
+        """Digest of what every unit rests on: seed, items, model, instrument. Levers are in the units' own keys."""
         declared = {"seed": self.spec.seed, "items": self.spec.items.model_dump(mode="json")}
         return digest({**declared, **self.upstream})
+
+    def digest_of(self, value: Any) -> str:
+        """Short digest for a folder's name."""
+        return digest(value)[:12]
 
     def unit(self, name: str, columns: dict[str, Any], order: Sequence[str], *upstream: Any) -> Unit:
         """A unit of this run, keyed by the run and whatever else its rows depend on."""
