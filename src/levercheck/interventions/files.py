@@ -38,7 +38,8 @@ def save_intervention(
         raise UsageError(f"'{folder}' holds an intervention: give another folder")
     tensors: dict[str, Array] = {}
     saes: dict[str, int] = {}
-    edits, dictionaries = [], []
+    edits: list[dict[str, Any]] = []
+    dictionaries: list[dict[str, Any]] = []
     for number, edit in enumerate(intervention.edits):
         tensors |= {f"edit.{number}.{name}": np.ascontiguousarray(array) for name, array in edit.arrays.items()}
         record: dict[str, Any] = {"site": str(edit.site), "arrays": sorted(edit.arrays)}
@@ -117,6 +118,6 @@ def _sae_record(sae: Sae) -> dict[str, Any]:
 
 
 def _sae(record: Mapping[str, Any], number: int, tensors: Mapping[str, Array]) -> Sae:
-    arrays = {name: tensors.get(f"sae.{number}.{name}") for name in _SAE_ARRAYS}
-    plain = {name: record[name] for name in ("kind", "k", "centred", "scale", "facts")}
+    arrays: dict[str, Any] = {name: tensors.get(f"sae.{number}.{name}") for name in _SAE_ARRAYS}
+    plain: dict[str, Any] = {name: record[name] for name in ("kind", "k", "centred", "scale", "facts")}
     return Sae(site=Site(*record["site"]), **arrays, **plain)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,9 +75,7 @@ def measure_efforts(
         rows = max(1, engine.batch_tokens // (len(some) * max(map(len, prompts))))
         for first in range(0, len(prompts), rows):
             chosen = tuple(range(first, min(first + rows, len(prompts))))
-            table = engine.resilient(
-                Block(chosen, tuple(range(len(some)))), lambda part, e=engine: _measure(e, part, layer)
-            )
+            table = engine.resilient(Block(chosen, tuple(range(len(some)))), partial(_measure, engine, layer))
             for prompt, row in zip(chosen, table, strict=True):
                 for number, (effort, dose) in enumerate(row):
                     efforts[number, prompt], doses[number, prompt] = effort, dose
@@ -88,7 +87,7 @@ def measure_efforts(
 
 
 @torch.inference_mode()
-def _measure(engine: Engine, block: Block, layer: int) -> list[list[tuple[float, float]]]:
+def _measure(engine: Engine, layer: int, block: Block) -> list[list[tuple[float, float]]]:
     """(effort, relative dose) per prompt and treatment; the block's first treatment must be the baseline."""
     chosen = [engine.treatments[i] for i in block.treatments]
     if chosen[0].hooked:  # a halved block has lost its reference
@@ -97,9 +96,8 @@ def _measure(engine: Engine, block: Block, layer: int) -> list[list[tuple[float,
     with Hooks(engine.lm, chosen) as hooks, watching(engine.lm, [Site(layer, RESID_POST)], lambda _, x: seen.append(x)):
         engine.prefill(hooks, block, use_cache=False, whole_prompt=True)
         receipts = hooks.receipts()
-    hidden = (
-        seen[-1].float().unflatten(0, (len(block.prompts), len(chosen)))
-    )  # [prompts, treatments, positions, hidden]
+    rows = seen[-1].float()  # [rows, positions, hidden]
+    hidden = rows.view(len(block.prompts), len(chosen), *rows.shape[1:])
     plain = hidden[:, :1]
     ratio = (hidden - plain).norm(dim=-1) / plain.norm(dim=-1).clamp_min(1e-12)
     table = []

@@ -141,6 +141,7 @@ def arms_of(run: StudyRun, levers: Sequence[Lever]) -> list[LeverArm]:
     by_effort = _efforts(run, [lever for lever in levers if run.spec.interventions[lever.name].efforts])
     for lever in levers:
         declared = run.spec.interventions[lever.name]
+        doses: list[tuple[float, float | None]]
         if declared.efforts:
             found = [(by_effort[(*lever.key, effort)], effort) for effort in declared.efforts]
             doses = [(dose, effort) for dose, effort in found if dose is not None]
