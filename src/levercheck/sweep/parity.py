@@ -24,7 +24,7 @@ from levercheck.sweep.engine import Engine
 from levercheck.sweep.generate import generate
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
-"""Largest |Δlogit| as a share of the largest |logit| that rounding explains: hooks round activations, baking weights."""
+"""Largest |Δlogit| over largest |logit| that rounding explains: hooks round activations, baking rounds weights."""
 Verdict = Literal["equal", "different", "no_effect"]
 
 
