@@ -59,7 +59,8 @@ def test_neurons_are_those_of_positive_weight(lm, tmp_path):
     assert zeroed.fingerprint == build.replace_neurons(lm, [(0, 3), (2, 7)], scope=parse_scope("decode")).fingerprint
     with pytest.raises(UsageError, match="operator 'add'"):
         intervention_of(lm, tmp_path, operator="add")
-    with pytest.raises(UsageError, match="only heads"):
+    assert intervention_of(lm, tmp_path, k=1).fingerprint == build.scale_neurons(lm, [(0, 3)]).fingerprint
+    with pytest.raises(UsageError, match="expected 1 to 2"):
         intervention_of(lm, tmp_path, k=3)
 
 
@@ -79,6 +80,8 @@ def test_direction_takes_the_best_layer_in_relative_units(lm, tmp_path):
     assert len(everywhere.sites) == 1 + 2 * lm.shape[0]
     with pytest.raises(UsageError, match="0 to 2"):
         intervention_of(lm, tmp_path / "a", layers=[3])
+    with pytest.raises(UsageError, match="no components"):
+        intervention_of(lm, tmp_path / "a", k=3)
 
 
 def test_heads_are_the_first_k_of_the_ranking(lm, tmp_path):

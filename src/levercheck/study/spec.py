@@ -133,6 +133,7 @@ class Poison(Model):
     """What no chosen setting may do on the tune items; unset limits are not checked."""
 
     degenerate: float = Field(default=0.0, ge=0, le=1, description="largest share of degenerate rows")
+    no_verdict: float = Field(default=0.1, ge=0, le=1, description="largest share of answers that cannot be judged")
     cap_hits: float = Field(default=0.1, ge=0, le=1, description="largest share of answers cut by the token cap")
     bare_loss: float = Field(default=10.0, ge=0, description="largest loss of bare accuracy, pp")
     perplexity_ratio: float = Field(default=1.5, ge=1, description="largest ratio of the perplexity of true statements")

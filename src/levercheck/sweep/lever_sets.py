@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from levercheck.readouts.artifact import family_of as readout_family
 from levercheck.readouts.artifact import load_artifact
 from levercheck.readouts.readout import load_readout
 from levercheck.study.spec import Control, inside
+from levercheck.study.spec import Intervention as Declared
 from levercheck.sweep.cells import LeverArm
 from levercheck.sweep.effort import Found, find_doses
 from levercheck.sweep.levers import intervention_of
@@ -48,11 +50,7 @@ def levers_of(run: StudyRun) -> list[Lever]:
     for name, declared in run.spec.interventions.items():
         if declared.readout is None:
             continue
-        folder = inside(run.base, run.spec.readouts[declared.readout])
-        options: dict[str, Any] = {"operator": declared.operator, "unit": declared.unit, "k": declared.k}
-        options |= {"layers": declared.layers, "scope": parse_scope(declared.scope)}
-        options |= {"by": declared.by} if declared.by else {}
-        target = intervention_of(run.lm, folder, **{k: v for k, v in options.items() if v is not None})
+        target = target_of(run, name)
         levers.append(Lever(name, target))
         for control, spec in run.spec.controls.items():
             if name in run.spec.controlled(control):
@@ -60,6 +58,19 @@ def levers_of(run: StudyRun) -> list[Lever]:
                 levers += [Lever(name, one, control, number) for number, one in enumerate(drawn)]
     _write_down(run, levers)
     return levers
+
+
+def target_of(run: StudyRun, name: str) -> Intervention:
+    """The declared lever itself, of an intervention that turns a readout."""
+    declared = run.spec.interventions[name]
+    return _turned(run, inside(run.base, run.spec.readouts[declared.readout or ""]), declared)
+
+
+def _turned(run: StudyRun, folder: Path, declared: Declared) -> Intervention:
+    options: dict[str, Any] = {"operator": declared.operator, "unit": declared.unit, "k": declared.k}
+    options |= {"layers": declared.layers, "scope": parse_scope(declared.scope)}
+    options |= {"by": declared.by} if declared.by else {}
+    return intervention_of(run.lm, folder, **{k: v for k, v in options.items() if v is not None})
 
 
 def _draws(run: StudyRun, name: str, target: Intervention, control: Control) -> list[Intervention]:
@@ -72,10 +83,7 @@ def _draws(run: StudyRun, name: str, target: Intervention, control: Control) -> 
                 f"'{folder.name}' holds {len(refits)} refits on shuffled labels, expected {control.draws}: fit the "
                 f"readout with --shuffled {control.draws}"
             )
-        options: dict[str, Any] = {"operator": declared.operator, "unit": declared.unit, "k": declared.k}
-        options |= {"layers": declared.layers, "by": declared.by, "scope": parse_scope(declared.scope)}
-        kept = {k: v for k, v in options.items() if v is not None}
-        return [intervention_of(run.lm, refit, **kept) for refit in refits]
+        return [_turned(run, refit, declared) for refit in refits]
     spec = ControlSpec(control.kind, control.match, control.draws, control.seed, of=name, orthogonal=control.orthogonal)
     family = readout_family(folder) if (folder / "readout.json").is_file() else None
     barred: list[tuple[int, int]] = []

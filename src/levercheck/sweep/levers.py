@@ -46,10 +46,11 @@ def intervention_of(
 ) -> Intervention:
     """The intervention that the readout (or saved intervention) in a folder makes on `lm`.
 
-    neurons: `scale` those of positive weight. direction: `add` (unit relative unless said otherwise) or `ablate`, at
-    `layers` or else the best one. heads: `shift` the first `k` of the ranking `by`, in σ. sae: scale the latents of
-    positive weight, `sae_delta` or `sae_full`. A saved intervention is taken as it is; asking for another operator,
-    unit or scope than it has is a UsageError, and so is a readout of another model or an option its family does not have.
+    neurons: `scale` those of positive weight, or the `k` largest of them. direction: `add` (unit relative unless said
+    otherwise) or `ablate`, at `layers` or else the best one. heads: `shift` the first `k` of the ranking `by`, in σ.
+    sae: scale the latents of positive weight, or the `k` largest, `sae_delta` or `sae_full`. A saved intervention is
+    taken as it is; asking for another operator, unit or scope than it has is a UsageError, and so is a readout of
+    another model or an option its family does not have.
     """
     if (folder / SIDECAR).is_file():
         return _saved(lm, folder, {"operator": operator, "unit": unit, "scope": scope, "layers": layers, "k": k})
@@ -60,8 +61,8 @@ def intervention_of(
     chosen = known[0] if operator is None else operator
     if chosen not in known:
         raise UsageError(f"operator '{chosen}' of a {family} readout{nearest(chosen, known)}")
-    if k is not None and family != "heads":
-        raise UsageError(f"k = {k} of a {family} readout: only heads are ranked")
+    if k is not None and family == "direction":
+        raise UsageError(f"k = {k} of a direction readout: it has no components to choose from")
     if layers is not None and family != "direction":
         raise UsageError(f"layers of a {family} readout: only directions are chosen by layer")
     if unit is not None and family in ("neurons", "sae") and unit != "absolute":
@@ -91,13 +92,24 @@ def _saved(lm: LanguageModel, folder: Path, asked: Mapping[str, Any]) -> Interve
     return found
 
 
-def _neurons(lm: LanguageModel, folder: Path, operator: str, _unit: str | None, scope: Scope, *_: Any) -> Made:
+def _neurons(
+    lm: LanguageModel,
+    folder: Path,
+    operator: str,
+    _unit: str | None,
+    scope: Scope,
+    _layers: Any,
+    k: int | None,
+    *_: Any,
+) -> Made:
     readout = load_readout(folder)
     _check_model(lm, readout.facts.get("model"))
     if not readout.neurons:
         raise UsageError(f"the readout in '{folder.name}' has no positive weight: there is nothing to turn")
     builder = build.scale_neurons if operator == "scale" else build.replace_neurons
-    return builder(lm, readout.neurons, scope=scope), {"components": len(readout.neurons)}, readout.fingerprint
+    kept = _heaviest(readout.weights, k, folder)
+    chosen = [(int(readout.layers[i]), int(readout.indices[i])) for i in kept]
+    return builder(lm, chosen, scope=scope), {"components": len(chosen)}, readout.fingerprint
 
 
 def _direction(
@@ -148,14 +160,36 @@ def _heads(
     return made, {"heads": [list(head) for head in chosen.heads], "by": by, "k": count}, artifact.fingerprint
 
 
-def _sae(lm: LanguageModel, folder: Path, operator: str, _unit: str | None, scope: Scope, *_: Any) -> Made:
+def _heaviest(weights: np.ndarray[Any, Any], k: int | None, folder: Path) -> list[int]:
+    """Positions of the `k` largest positive weights (None: all), in the readout's order; ties go to the earlier one."""
+    positive = np.flatnonzero(weights > 0)
+    if k is None:
+        return [int(i) for i in positive]
+    if not 1 <= k <= len(positive):
+        raise UsageError(f"K = {k}: expected 1 to {len(positive)}, the positive weights of '{folder.name}'")
+    order = positive[np.argsort(-weights[positive], kind="stable")]
+    return sorted(int(i) for i in order[:k])
+
+
+def _sae(
+    lm: LanguageModel,
+    folder: Path,
+    operator: str,
+    _unit: str | None,
+    scope: Scope,
+    _layers: Any,
+    k: int | None,
+    *_: Any,
+) -> Made:
     artifact = _artifact(lm, folder)
-    latents = np.asarray(artifact.arrays["latents"])[np.asarray(artifact.arrays["weights"]) > 0]
+    weights = np.asarray(artifact.arrays["weights"])
+    latents = np.asarray(artifact.arrays["latents"])[_heaviest(weights, k, folder)] if (weights > 0).any() else []
     if not len(latents):
         raise UsageError(f"the readout in '{folder.name}' has no positive weight: there is nothing to turn")
     sae = load_sae(folder / "sae")
-    made = build.scale_latents(lm, [(sae, latents.tolist())], full=operator == "sae_full", scope=scope)
-    return made, {"latents": latents.tolist(), "sae": sae.fingerprint}, artifact.fingerprint
+    chosen = [int(latent) for latent in latents]
+    made = build.scale_latents(lm, [(sae, chosen)], full=operator == "sae_full", scope=scope)
+    return made, {"latents": chosen, "sae": sae.fingerprint}, artifact.fingerprint
 
 
 _MAKERS: dict[str, Callable[..., Made]] = {

@@ -60,7 +60,7 @@ def run_cells(run: StudyRun, role: str, arms: Sequence[LeverArm], folder: str = 
     names = []
     for benchmark in run.spec.benchmarks:
         for condition, members in groups.items():
-            names.append(_cell(run, benchmark, condition, members, role, folder))
+            names.append(run_cell(run, benchmark, condition, members, role, folder))
     return names
 
 
@@ -70,7 +70,8 @@ def _noop(arms: Sequence[LeverArm]) -> Treatment:
     return Treatment(tuple((i, i.noop) for i in first.values() if i.operator != "sae_full"))
 
 
-def _cell(run: StudyRun, name: str, condition: str, arms: Sequence[LeverArm], role: str, folder: str) -> str:
+def run_cell(run: StudyRun, name: str, condition: str, arms: Sequence[LeverArm], role: str, folder: str) -> str:
+    """Some arms, which share their instruction, on one benchmark; returns the name of the unit."""
     benchmark, items = find_benchmark(name), run.items(name, role)
     engine, work = cell_work(run.lm, benchmark, items, arms, role, run.spec.seed)
     upstream = [
