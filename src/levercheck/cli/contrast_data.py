@@ -1,0 +1,183 @@
+"""Where contrast data come from: a file, a workspace of the H-neuron pipeline, or the embedded facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from levercheck.errors import NotEnoughDataError, UsageError
+from levercheck.evidence.splits import roles_by_entity, shuffled
+
+if TYPE_CHECKING:
+    from levercheck.benchmarks.facts import Fact
+    from levercheck.lm.model import LanguageModel
+    from levercheck.readouts.contrast import Example, Form, Position, Tokens
+
+FACTS = "facts"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Examples and, where they hold recorded tokens, how those are read."""
+
+    examples: list[Example]
+    facts: dict[str, Any]
+    recorded: Callable[[LanguageModel, Position], Tokens] | None = field(default=None, repr=False)
+    asked: Callable[[LanguageModel, str], list[int]] | None = field(default=None, repr=False)
+
+    def prompt(self, lm: LanguageModel, prompt: str, form: Form) -> list[int]:
+        """Tokens of a prompt alone, as the examples have it."""
+        from levercheck.readouts.contrast import prompt_and_answer
+
+        return prompt_and_answer(lm, prompt, None, form)[0] if self.asked is None else self.asked(lm, prompt)
+
+    def tokens(self, lm: LanguageModel, form: Form, position: Position) -> Tokens:
+        """The examples' tokens in the form asked for, or as they were recorded."""
+        from levercheck.readouts.contrast import tokenise
+
+        if self.recorded is not None:
+            return self.recorded(lm, position)
+        return tokenise(lm, self.examples, form, position)
+
+
+def load_data(source: str, *, positive: str | None, limit: int | None, held_out: float, seed: int) -> Data:
+    """Contrast data by name; no model is needed for it."""
+    from levercheck.readouts.contrast_files import read_examples
+
+    path = Path(source).expanduser()
+    if source == FACTS:
+        if positive not in (None, "true"):
+            raise UsageError("--positive does not apply to facts: label 1 is the true answer")
+        return of_facts(limit, held_out=held_out, seed=seed)
+    if path.is_dir():
+        data = of_workspace(path, positive or "right")
+    elif path.suffix == "":
+        raise UsageError(
+            f"data '{source}' are unknown: give {FACTS}, a .jsonl, .csv or .parquet file, or a workspace that "
+            "'levercheck collect' started"
+        )
+    else:
+        examples = read_examples(path, positive=positive)
+        data = Data(examples, {"source": "file", "name": path.name, "positive": positive})
+    return data if limit is None else _limited(data, limit, seed)
+
+
+def _limited(data: Data, limit: int, seed: int) -> Data:
+    """At most `limit` examples, whole groups drawn by the seed."""
+    if data.recorded is not None:
+        raise UsageError("--limit does not apply to a workspace: its split says which items are used")
+    chosen: set[str] = set()
+    sizes: dict[str, int] = {}
+    for example in data.examples:
+        sizes[example.group] = sizes.get(example.group, 0) + 1
+    total = 0
+    for group in shuffled(list(sizes), seed, "limit"):
+        if total + sizes[group] <= limit:
+            chosen.add(group)
+            total += sizes[group]
+    kept = [example for example in data.examples if example.group in chosen]
+    return Data(kept, {**data.facts, "limit": limit})
+
+
+def of_facts(limit: int | None, *, held_out: float, seed: int) -> Data:
+    """Every fact's statement with its true answer (1) and with a false one (0).
+
+    Sides are drawn first, by entity. Within a side and a category, the false answers are the true ones of other facts,
+    each used once: no answer is more often true than false there, so which answer it is does not tell the label. Facts
+    for which that gives an accepted answer are left out, and counted.
+    """
+    from levercheck.benchmarks.facts import facts_digest, load_facts, normalise
+    from levercheck.readouts.contrast import FIT, HELD_OUT, Example
+
+    pool = {fact.id: fact for fact in load_facts()}
+    names = shuffled(list(pool), seed, "limit")[:limit]
+    facts = [pool[name] for name in sorted(names)]
+    roles = roles_by_entity([fact.entity for fact in facts], {FIT: 1 - held_out, HELD_OUT: held_out}, seed)
+    strata: dict[tuple[str, str], list[Fact]] = {}
+    for fact in facts:
+        strata.setdefault((roles[fact.entity], fact.category), []).append(fact)
+    examples, used = [], 0
+    for (role, _), members in sorted(strata.items()):
+        for fact, other in _deranged(members, seed):
+            if normalise(other) in {normalise(alias) for alias in fact.aliases}:
+                continue
+            used += 1
+            prompt = fact.statement.partition("{}")[0].rstrip()
+            for label, answer in ((1, fact.answer), (0, other)):
+                examples.append(Example(f"{fact.id}:{label}", prompt, answer, label, fact.entity, role))
+    if not examples:
+        raise NotEnoughDataError(f"{len(facts)} facts give no pair of a true and a false answer: raise --limit")
+    told = {"source": FACTS, "facts_sha256": facts_digest(), "facts": used, "left_out": len(facts) - used}
+    return Data(examples, {**told, "limit": limit, "positive": "true"})
+
+
+def _deranged(members: list[Fact], seed: int) -> list[tuple[Fact, str]]:
+    """Each fact with another one's answer, every answer as often as it is true.
+
+    Facts stand sorted by answer and are shifted by the size of the largest block of equal answers.
+    """
+    places = {answer: at for at, answer in enumerate(shuffled(sorted({m.answer for m in members}), seed, "answers"))}
+    ordered = sorted(members, key=lambda fact: (places[fact.answer], fact.id))
+    counts: dict[str, int] = {}
+    for fact in ordered:
+        counts[fact.answer] = counts.get(fact.answer, 0) + 1
+    shift = max(counts.values())
+    return [(fact, ordered[(at + shift) % len(ordered)].answer) for at, fact in enumerate(ordered)]
+
+
+def of_workspace(root: Path, positive: str) -> Data:
+    """Answers of a workspace, with its split and folds: tokens as the model wrote them, up to the answer's end."""
+    from levercheck.cli.console import Stages
+    from levercheck.detect.capture import check_model
+    from levercheck.detect.prompting import from_identity
+    from levercheck.detect.workspace import workspace
+    from levercheck.readouts.contrast import FIT, HELD_OUT, Example, Tokens
+
+    if positive not in ("right", "wrong"):
+        raise UsageError(f"--positive {positive}: a workspace's labels are right and wrong")
+    with workspace(root, Stages()) as ws:
+        split = ws.rows("split").filter(_not_reserve()).select("item_id", "group", "role", "fold")
+        spans = ws.rows("spans").select("item_id", "label", "tokens", "text", "start", "stop")
+        records = (
+            split.join(spans, on="item_id")
+            .join(ws.rows("questions").select("item_id", "question"), on="item_id")
+            .sort("item_id")
+            .to_dicts()
+        )
+        told = {"source": "workspace", "positive": positive, "split": ws.state("split"), "spans": ws.state("spans")}
+        prompting = ws.settings("answers")["prompting"]
+    sides = {"train": FIT, "test": HELD_OUT}
+    examples = [
+        Example(
+            r["item_id"], r["question"], r["text"], int(r["label"] == positive), r["group"], sides[r["role"]], r["fold"]
+        )
+        for r in records
+    ]
+
+    style = from_identity(prompting)
+
+    def asked(lm: LanguageModel, question: str) -> list[int]:
+        return style.shared(lm) + style.own(lm, question)
+
+    def recorded(lm: LanguageModel, position: Position) -> Tokens:
+        with workspace(root, Stages()) as opened:
+            check_model(opened, lm)
+        sequences, regions = [], []
+        for record in records:
+            prompt = asked(lm, record["question"])
+            stop = len(prompt) + record["stop"]
+            sequences.append(prompt + list(record["tokens"][: record["stop"]]))
+            regions.append((len(prompt) + record["start"] if position == "mean" else stop - 1, stop))
+        told = {"form": style.style, "position": position, "read_at": "answer", "start_ids": lm.start_ids}
+        opens = bool(lm.start_ids) and all(s[: len(lm.start_ids)] == lm.start_ids for s in sequences)
+        return Tokens(sequences, regions, {**told, "opens_with_start_ids": opens})
+
+    return Data(examples, told, recorded, asked)
+
+
+def _not_reserve() -> Any:
+    import polars as pl
+
+    return pl.col("role") != "reserve"
