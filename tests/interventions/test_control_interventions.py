@@ -15,6 +15,7 @@ from levercheck.interventions.controls import ControlSpec  # noqa: E402
 from levercheck.interventions.controls.draw import Pool, components_of, draw_controls, family_of  # noqa: E402
 from levercheck.interventions.scopes import parse_scope  # noqa: E402
 from levercheck.interventions.spec import Treatment  # noqa: E402
+from levercheck.interventions.writers import ablate_writers  # noqa: E402
 from levercheck.lm.places import RESID_POST, Site, head_shape, place  # noqa: E402
 from levercheck.lm.saes.sae import Sae  # noqa: E402
 from levercheck.sweep.engine import Block, Engine  # noqa: E402
@@ -67,10 +68,11 @@ def targets(lm):
         "add": (build.add_direction(lm, directions, sigma={1: 0.5, 2: 2.0}, unit="sigma", scope=SCOPE), activations),
         "relative": (build.add_direction(lm, directions, unit="relative"), activations),
         "ablate": (build.ablate_direction(lm, directions, scope=SCOPE), activations),
+        "writers": (ablate_writers(lm, directions[1], scope=SCOPE), activations),
     }
 
 
-NAMES = ("scale", "replace", "heads", "heads plain", "sae", "add", "relative", "ablate")
+NAMES = ("scale", "replace", "heads", "heads plain", "sae", "add", "relative", "ablate", "writers")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,9 @@ def test_controls_are_the_target_with_other_components(tiny, name, match):
         assert control.fingerprint != target.fingerprint
         if family_of(target) == "direction":
             assert control.sites == target.sites
+            if name == "writers":  # one direction everywhere stays one direction
+                drawn = np.stack([edit.arrays["direction"] for edit in control.edits])
+                assert np.allclose(drawn, drawn[0], atol=1e-6)
             continue
         own, others = components_of(target, width), components_of(control, width)
         assert len(others) == len(own) and not set(others) & {*own, *excluded}

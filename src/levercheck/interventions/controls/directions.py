@@ -21,12 +21,12 @@ MIN_TOKENS = 32
 
 
 def isotropic(
-    target: Mapping[int, np.ndarray[Any, Any]], *, draws: int, seed: int, orthogonal: bool = False
-) -> list[dict[int, Floats]]:
+    target: Mapping[Any, np.ndarray[Any, Any]], *, draws: int, seed: int, orthogonal: bool = False
+) -> list[dict[Any, Floats]]:
     """Uniformly random rotations of unit target directions [width] per layer: float64 [width] of length 1 per layer.
 
-    With one layer this is a uniformly random direction. With `orthogonal`, no draw has a component along any of the
-    target's directions.
+    Keys may be layers or sites. With one layer this is a uniformly random direction. With `orthogonal`, no draw has a
+    component along any of the target's directions.
     """
     layers, matrix = _units(target)
     width = matrix.shape[1]
@@ -98,7 +98,7 @@ def covariance_matched(
     return found
 
 
-def _units(target: Mapping[int, np.ndarray[Any, Any]]) -> tuple[list[int], Floats]:
+def _units(target: Mapping[Any, np.ndarray[Any, Any]]) -> tuple[list[Any], Floats]:
     layers = sorted(target)
     if not layers:
         raise UsageError("the target has no direction: there is nothing to imitate")

@@ -34,7 +34,8 @@ class Pool:
     [latents, covariates]. `values`: float [layers, neurons] for `replace`. `head_directions` float [layers, heads,
     head width] and `head_sigmas` float [layers, heads]: of every head; without them control heads get random
     directions and the target's standard deviations. `activations`: float [tokens, width] per layer, the same tokens in
-    each, for covariance-matched directions.
+    each, for covariance-matched directions (where one direction stands at several kinds of sites: those of the lowest
+    layer given).
     """
 
     shape: tuple[int, int] | None = None
@@ -209,23 +210,29 @@ def _heads(target: Intervention, spec: ControlSpec, pool: Pool, barred: Sequence
 
 
 def _directions(target: Intervention, spec: ControlSpec, pool: Pool, _barred: Sequence[Component]) -> Drawn:
-    names = {edit.site.name for edit in target.edits}
-    if len(names) != 1:
-        raise UsageError(f"a target at {' and '.join(sorted(names))}: controls need one kind of site")
-    own = {edit.site.layer: edit.arrays["direction"] for edit in target.edits}
+    own = {edit.site: edit.arrays["direction"] for edit in target.edits}
     options: dict[str, Any] = {"draws": spec.draws, "seed": spec.seed, "orthogonal": spec.orthogonal}
-    if spec.match == "activation":
-        if pool.activations is None:
-            raise UsageError("match activation needs activations at the target's layers: measure them, or match none")
-        vectors = directions.covariance_matched(own, pool.activations, **options)
-    else:
+    vectors: list[dict[Site, Array]]
+    if spec.match != "activation":
         vectors = directions.isotropic(own, **options)
+    elif not pool.activations:
+        raise UsageError("match activation needs activations at the target's layers: measure them, or match none")
+    elif len({site.name for site in own}) == 1:
+        by_layer = directions.covariance_matched({s.layer: v for s, v in own.items()}, pool.activations, **options)
+        vectors = [{site: one[site.layer] for site in own} for one in by_layer]
+    else:
+        first = next(iter(own.values()))
+        if not all(np.allclose(vector, first, atol=1e-6) for vector in own.values()):
+            raise UsageError("a target with different directions at several kinds of sites: match none, or split it")
+        layer = min(pool.activations)
+        drawn = directions.covariance_matched({layer: first}, pool.activations, **options)
+        vectors = [dict.fromkeys(own, one[layer]) for one in drawn]
     found = []
     for one in vectors:
         edits = []
         for edit in target.edits:
             length = float(np.linalg.norm(edit.arrays["direction"].astype(np.float64)))
-            arrays = {**edit.arrays, "direction": (length * one[edit.site.layer]).astype(np.float32)}
+            arrays = {**edit.arrays, "direction": (length * one[edit.site]).astype(np.float32)}
             edits.append(Edit(edit.site, arrays))
         found.append(edits)
     return found, ()
