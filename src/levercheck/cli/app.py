@@ -13,7 +13,19 @@ import cyclopts
 from cyclopts.exceptions import CycloptsError
 
 from levercheck import __version__
-from levercheck.cli import audit_readout, demo, detect, importing, interop, inventory, neurons, reanalyze, verify
+from levercheck.cli import (
+    audit_readout,
+    demo,
+    detect,
+    direction,
+    heads,
+    importing,
+    interop,
+    inventory,
+    neurons,
+    reanalyze,
+    verify,
+)
 from levercheck.cli.console import clean, errors
 from levercheck.errors import LevercheckError
 
@@ -52,6 +64,8 @@ app.command(detect.probe)
 app.command(audit_readout.audit_readout)
 app.command(audit_readout.h_neurons)
 app.command(neurons.neurons)
+app.command(direction.app)
+app.command(heads.app)
 app.command(interop.import_h_neurons)
 app.command(interop.export_h_neurons)
 app.command(reanalyze.reanalyze)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from levercheck.errors import NotEnoughDataError, UsageError
-from levercheck.evidence.splits import roles_by_entity, shuffled
+from levercheck.evidence.splits import shuffled
 
 if TYPE_CHECKING:
     from levercheck.benchmarks.facts import Fact
@@ -42,7 +42,7 @@ class Data:
         return tokenise(lm, self.examples, form, position)
 
 
-def load_data(source: str, *, positive: str | None, limit: int | None, held_out: float, seed: int) -> Data:
+def load_data(source: str, *, positive: str | None, limit: int | None, seed: int) -> Data:
     """Contrast data by name; no model is needed for it."""
     from levercheck.readouts.contrast_files import read_examples
 
@@ -50,7 +50,7 @@ def load_data(source: str, *, positive: str | None, limit: int | None, held_out:
     if source == FACTS:
         if positive not in (None, "true"):
             raise UsageError("--positive does not apply to facts: label 1 is the true answer")
-        return of_facts(limit, held_out=held_out, seed=seed)
+        return of_facts(limit, seed=seed)
     if path.is_dir():
         data = of_workspace(path, positive or "right")
     elif path.suffix == "":
@@ -81,50 +81,49 @@ def _limited(data: Data, limit: int, seed: int) -> Data:
     return Data(kept, {**data.facts, "limit": limit})
 
 
-def of_facts(limit: int | None, *, held_out: float, seed: int) -> Data:
-    """Every fact's statement with its true answer (1) and with a false one (0).
+def of_facts(limit: int | None, *, seed: int) -> Data:
+    """Facts' statements with their true answers (1) and with each other's (0).
 
-    Sides are drawn first, by entity. Within a side and a category, the false answers are the true ones of other facts,
-    each used once: no answer is more often true than false there, so which answer it is does not tell the label. Facts
-    for which that gives an accepted answer are left out, and counted.
+    Entities are paired, and two facts of one category swap their answers: every prompt and every answer stands once
+    with label 1 and once with label 0 within the pair, so neither tells the label, on any side of any split by group.
+    (Answers dealt out over a whole side would do the same there, and the opposite in every fold of it.)
     """
-    from levercheck.benchmarks.facts import facts_digest, load_facts, normalise
-    from levercheck.readouts.contrast import FIT, HELD_OUT, Example
+    from levercheck.benchmarks.facts import facts_digest, load_facts
+    from levercheck.readouts.contrast import Example
 
-    pool = {fact.id: fact for fact in load_facts()}
-    names = shuffled(list(pool), seed, "limit")[:limit]
-    facts = [pool[name] for name in sorted(names)]
-    roles = roles_by_entity([fact.entity for fact in facts], {FIT: 1 - held_out, HELD_OUT: held_out}, seed)
-    strata: dict[tuple[str, str], list[Fact]] = {}
-    for fact in facts:
-        strata.setdefault((roles[fact.entity], fact.category), []).append(fact)
-    examples, used = [], 0
-    for (role, _), members in sorted(strata.items()):
-        for fact, other in _deranged(members, seed):
-            if normalise(other) in {normalise(alias) for alias in fact.aliases}:
-                continue
-            used += 1
+    swaps = _swaps(load_facts(), seed)
+    order = shuffled(list(swaps), seed, "limit")
+    chosen = order if limit is None else order[: limit // 2]
+    if not chosen:
+        raise NotEnoughDataError(f"--limit {limit}: two facts swap their answers, expected at least 2")
+    examples = []
+    for name in sorted(chosen):
+        group, first, second = swaps[name]
+        for fact, other in ((first, second), (second, first)):
             prompt = fact.statement.partition("{}")[0].rstrip()
-            for label, answer in ((1, fact.answer), (0, other)):
-                examples.append(Example(f"{fact.id}:{label}", prompt, answer, label, fact.entity, role))
-    if not examples:
-        raise NotEnoughDataError(f"{len(facts)} facts give no pair of a true and a false answer: raise --limit")
-    told = {"source": FACTS, "facts_sha256": facts_digest(), "facts": used, "left_out": len(facts) - used}
+            examples.append(Example(f"{fact.id}:1", prompt, fact.answer, 1, group))
+            examples.append(Example(f"{fact.id}:0", prompt, other.answer, 0, group))
+    told = {"source": FACTS, "facts_sha256": facts_digest(), "facts": 2 * len(chosen)}
     return Data(examples, {**told, "limit": limit, "positive": "true"})
 
 
-def _deranged(members: list[Fact], seed: int) -> list[tuple[Fact, str]]:
-    """Each fact with another one's answer, every answer as often as it is true.
+def _swaps(facts: Sequence[Fact], seed: int) -> dict[str, tuple[str, Fact, Fact]]:
+    """(group, fact, fact) of every pair of facts that can swap answers, by the first one's id; seeded."""
+    from levercheck.benchmarks.facts import normalise
 
-    Facts stand sorted by answer and are shifted by the size of the largest block of equal answers.
-    """
-    places = {answer: at for at, answer in enumerate(shuffled(sorted({m.answer for m in members}), seed, "answers"))}
-    ordered = sorted(members, key=lambda fact: (places[fact.answer], fact.id))
-    counts: dict[str, int] = {}
-    for fact in ordered:
-        counts[fact.answer] = counts.get(fact.answer, 0) + 1
-    shift = max(counts.values())
-    return [(fact, ordered[(at + shift) % len(ordered)].answer) for at, fact in enumerate(ordered)]
+    owned: dict[str, dict[str, list[Fact]]] = {}
+    for fact in facts:
+        owned.setdefault(fact.entity, {}).setdefault(fact.category, []).append(fact)
+    found = {}
+    for kind in sorted({entity.partition(":")[0] for entity in owned}):
+        members = shuffled([e for e in owned if e.partition(":")[0] == kind], seed, "pair")
+        for one, two in zip(members[::2], members[1::2], strict=False):
+            for category in sorted(owned[one].keys() & owned[two].keys()):
+                for a, b in zip(owned[one][category], owned[two][category], strict=False):
+                    accepted = [{normalise(alias) for alias in fact.aliases} for fact in (a, b)]
+                    if normalise(b.answer) not in accepted[0] and normalise(a.answer) not in accepted[1]:
+                        found[a.id] = (f"{one} {two}", a, b)
+    return found
 
 
 def of_workspace(root: Path, positive: str) -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.stats import rankdata
 from levercheck import stats
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.stats import Estimate
+from levercheck.stats.proportions import exact_bounds
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
@@ -43,36 +45,27 @@ def accuracy(right: Bools, groups: Sequence[str] | None, *, labels: Bools | None
     """Share of right calls with its interval; with `labels`, the balanced accuracy.
 
     The interval is that of the linearised mean (each label's recall around its own value), clustered by group, cut to
-    0..1. Where every call is right, or every one wrong, it is the exact binomial one of as many independent units as
-    the rarer label has.
+    0..1. Where that has no spread (all calls right, or one right in every group), it is the exact binomial one of as
+    many independent units as the rarer label has groups.
     """
     unit = "accuracy" if labels is None else "balanced accuracy"
+    names = list(range(len(right))) if groups is None else list(groups)
     if labels is None:
         values = right.astype(np.float64)
-        counts = [len(right) if groups is None else len(set(groups))]
+        units = len(set(names))
     else:
-        share = float(balanced(right, labels))
-        values = np.full(len(right), share)
-        counts = []
+        values = np.full(len(right), float(balanced(right, labels)))
         for label in (labels, ~labels):
             values[label] += len(right) / (2 * label.sum()) * (right[label] - right[label].mean())
-            counts.append(
-                int(label.sum()) if groups is None else len({g for g, k in zip(groups, label, strict=True) if k})
-            )
-    if right.all() or not right.any():
-        units = min(counts)
-        found = stats.proportion(units if right.all() else 0, units, method="exact")
-        clusters = None if groups is None else len(set(groups))
-        name = None if groups is None else "group"
-        note = f"all alike: exact bound from {units} units"
-        return Estimate(
-            found.value, found.low, found.high, found.level, unit, len(right), "exact", clusters, name, note=note
-        )
+        units = min(len({n for n, k in zip(names, label, strict=True) if k}) for label in (labels, ~labels))
     found = stats.mean(values, groups, unit=unit, cluster_unit=None if groups is None else "group")
-    if found.low is None or found.high is None:
+    if found.value is None:
         return found
-    record = {**found.to_dict(), "low": max(0.0, found.low), "high": min(1.0, found.high)}
-    return Estimate.from_dict(record)
+    if found.low is None or found.high is None:
+        low, high = exact_bounds(found.value * units, units, found.level)
+        note = f"{found.note}: exact bound from {units} units"
+        return replace(found, low=low, high=high, method="exact", note=note)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def area(scores: np.ndarray[Any, Any], labels: Bools, groups: Sequence[str] | None) -> Estimate:
