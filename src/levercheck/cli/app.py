@@ -14,7 +14,11 @@ from cyclopts.exceptions import CycloptsError
 
 from levercheck import __version__
 from levercheck.cli import (
+    attribution,
     audit_readout,
+    bake,
+    calibrate,
+    controls,
     demo,
     detect,
     direction,
@@ -22,6 +26,7 @@ from levercheck.cli import (
     importing,
     interop,
     inventory,
+    lock,
     neurons,
     reanalyze,
     verify,
@@ -72,6 +77,12 @@ app.command(reanalyze.reanalyze)
 app.command(reanalyze.compare)
 app.command(importing.import_, name="import")
 app.command(inventory.inventory)
+app.command(attribution.attribution)
+app.command(controls.app)
+app.command(bake.bake)
+app.command(calibrate.calibrate)
+app.command(lock.lock)
+app.command(lock.items)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging as hf_logging
 
 from levercheck import __version__
 from levercheck.errors import UsageError
@@ -153,6 +155,19 @@ def _save(new: Rewritten, config: Any, zeros: dict[str, torch.Tensor], folder: P
     shell.generation_config = copy.deepcopy(lm.model.generation_config)
     shell.config.architectures = [type(lm.model).__name__]
     shell.config._name_or_path = ""
-    shell.save_pretrained(folder)
+    with _quiet():
+        shell.save_pretrained(folder)
     if lm.tokenizer is not None:
         lm.tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Progress is shown by who calls, not by transformers."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
