@@ -97,6 +97,17 @@ LEVERS: Columns = {
     "decode_positions": pl.Int64,  # positions edited in cached decoding
 }
 
+STATEMENTS: Columns = {
+    "lever": pl.String,
+    "dose": pl.Float64,  # null: the unhooked model
+    "role": pl.String,
+    "item_id": pl.String,
+    "cluster_id": pl.String,
+    "nll": pl.Float64,  # natural log, mean over the statement's tokens; null where any was not finite
+    "tokens": pl.Int64,
+    "relative_dose": pl.Float64,  # ‖Δ‖/‖h‖ at the sites; null where nothing was hooked
+}
+
 EFFORTS: Columns = {
     "lever": pl.String,
     "control": pl.String,
@@ -120,13 +131,21 @@ COMPONENTS: Columns = {
     "fingerprint": pl.String,  # of the whole intervention
 }
 
-STUDY_ITEMS: Columns = {
-    "benchmark": pl.String,
-    "item_id": pl.String,
-    "cluster_id": pl.String,
-    "role": pl.String,
-    "candidates": pl.List(pl.String),
-    "used": pl.Boolean,  # False: over the limit
+BALANCE: Columns = {
+    "lever": pl.String,
+    "control": pl.String,
+    "covariate": pl.String,
+    "kind": pl.String,  # components, set or distance
+    "target": pl.Float64,
+    "mean": pl.Float64,  # over draws
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "unit": pl.String,
+    "smd": pl.Float64,  # standardised mean difference, null where nothing varies
+    "rank": pl.Float64,
+    "of": pl.Int64,
+    "p": pl.Float64,  # two-sided Monte-Carlo p of the rank
+    "flagged": pl.Boolean,
 }
 
 QUESTIONS: Columns = {

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 
 from levercheck.errors import UsageError
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.rates import count_of
 from levercheck.reanalysis.registry import Parts, estimator, from_samples, plain
 from levercheck.reanalysis.selection import VALUE, Floats, Labels, Selection
-from levercheck.evidence.documents import Model
 from levercheck.reanalysis.spec import Measure
 from levercheck.stats import Estimate, auroc, auroc_difference, proportion
 from levercheck.stats.resampling import weight_draws

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from levercheck.errors import UsageError
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.registry import Parts, estimator, plain, scale_of
 from levercheck.reanalysis.selection import VALUE, Selection
-from levercheck.reanalysis.spec import Model
 from levercheck.stats import Estimate, item_slopes, largest_slope, percentile_bounds, two_level
 from levercheck.stats.slopes import slope_weights
 from levercheck.stats.specificity import Side

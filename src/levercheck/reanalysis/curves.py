@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from levercheck.errors import UsageError
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.pairs import sign_flip_parts
 from levercheck.reanalysis.registry import (
     NoParameters,
@@ -21,7 +22,6 @@ from levercheck.reanalysis.registry import (
     scale_of,
 )
 from levercheck.reanalysis.selection import Floats, Selection
-from levercheck.reanalysis.spec import Model
 from levercheck.stats import Estimate, item_slopes, mean, paired_difference, slope, slope_difference, spearman
 from levercheck.stats.slopes import slope_weights
 from levercheck.stats.specificity import Side

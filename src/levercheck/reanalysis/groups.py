@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from levercheck.errors import UsageError
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.registry import Parts, estimator, from_samples, plain
 from levercheck.reanalysis.selection import VALUE, Floats, Selection
-from levercheck.evidence.documents import Model
 from levercheck.reanalysis.spec import Measure
 from levercheck.stats import proportion, spearman
 from levercheck.stats.resampling import weight_draws

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.rates import count_of
 from levercheck.reanalysis.registry import (
     NoParameters,
@@ -18,7 +19,6 @@ from levercheck.reanalysis.registry import (
     scale_of,
 )
 from levercheck.reanalysis.selection import Floats, Labels, Selection
-from levercheck.evidence.documents import Model
 from levercheck.stats import (
     Estimate,
     bootstrap_means,

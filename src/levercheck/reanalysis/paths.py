@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 
 from levercheck.errors import UsageError, nearest
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.rates import count_of
 from levercheck.reanalysis.registry import Parts, estimator, plain
 from levercheck.reanalysis.selection import Floats, Selection
-from levercheck.evidence.documents import Model
 
 Kind = Literal["always", "never", "swing", "up", "down", "mixed"]
 _SWINGS = ("up", "down", "mixed")

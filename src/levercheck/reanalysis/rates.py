@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from levercheck.errors import UsageError
+from levercheck.evidence.documents import Model
 from levercheck.reanalysis.registry import Parts, dropped_note, estimator, from_samples, percentile, plain, scale_of
 from levercheck.reanalysis.selection import VALUE, Floats, Selection
-from levercheck.evidence.documents import Model
 from levercheck.reanalysis.spec import Measure
 from levercheck.stats import Estimate, mean, proportion, rate_bounds
 from levercheck.stats.resampling import weight_draws

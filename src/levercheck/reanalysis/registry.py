@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from levercheck.errors import UsageError, nearest
-from levercheck.reanalysis.selection import Floats, Labels, Selection
 from levercheck.evidence.documents import Model, validated
+from levercheck.reanalysis.selection import Floats, Labels, Selection
 from levercheck.stats import Estimate, bootstrap_means, percentile_bounds
 from levercheck.stats.resampling import draws
 

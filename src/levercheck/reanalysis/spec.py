@@ -62,16 +62,16 @@ class EstimateSpec(Model):
     id: str
     table: str
     estimator: str
-    filter: Filter = {}
+    filter: Filter = Field(default={})
     contrast: dict[str, Filter] | None = None
     measure: str | Measure = "positive"
-    key: list[str] = ["item_id"]
+    key: list[str] = Field(default=["item_id"])
     dose: str = "alpha"
     clusters: str | None = None
     missing: Literal["error", "drop", "no", "yes"] = "error"
     pairing: Literal["strict", "complete", "independent"] = "strict"
     mixed: str | None = None
-    parameters: dict[str, JsonValue] = {}
+    parameters: dict[str, JsonValue] = Field(default={})
     part: str | None = None
     unit: str | None = None
     note: str | None = None
@@ -102,7 +102,7 @@ class Analysis(Model):
 
     analysis: str
     estimates: list[EstimateSpec]
-    not_expressible: dict[str, str] = {}
+    not_expressible: dict[str, str] = Field(default={})
 
 
 def read_analysis(path: Path) -> Analysis:

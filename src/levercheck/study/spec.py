@@ -106,7 +106,7 @@ class Items(Model):
     """Which items are asked. Shares split entities into roles; an entity has one role in the whole study."""
 
     limit: int | None = Field(default=None, ge=1, description="items per benchmark and role")
-    shares: Shares = {"readout": 0.4, "select": 0.1, "tune": 0.2, "confirm": 0.3}
+    shares: Shares = Field(default={"readout": 0.4, "select": 0.1, "tune": 0.2, "confirm": 0.3})
     per_entity: int = Field(default=2, ge=1)
 
     @field_validator("shares")
@@ -158,9 +158,9 @@ class StudySpec(Model):
     study: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")
     model: str
     seed: int = Field(default=0, ge=0, lt=2**32)
-    readouts: dict[str, str] = {}
+    readouts: dict[str, str] = Field(default={})
     interventions: dict[str, Intervention]
-    controls: dict[str, Control] = {}
+    controls: dict[str, Control] = Field(default={})
     benchmarks: tuple[str, ...] = Field(min_length=1)
     items: Items = Items()
     effort: Effort = Effort()

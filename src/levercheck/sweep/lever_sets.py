@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-
+from levercheck.audit.balance import BalanceRow
+from levercheck.benchmarks.base import find_benchmark
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.unit import Row
 from levercheck.interventions.controls import ControlSpec
-from levercheck.interventions.controls.draw import Pool, draw_controls, family_of
 from levercheck.interventions.scopes import parse_scope
 from levercheck.interventions.spec import Intervention, Treatment
-from levercheck.lm.places import head_shape
-from levercheck.readouts.artifact import family_of as readout_family
-from levercheck.readouts.artifact import load_artifact
-from levercheck.readouts.readout import load_readout
-from levercheck.study.spec import Control, inside
+from levercheck.readouts.component_statistics import ComponentStatistics, component_statistics
 from levercheck.study.spec import Intervention as Declared
+from levercheck.study.spec import inside
 from levercheck.sweep.cells import LeverArm
+from levercheck.sweep.control_pools import excluded, pool_of
+from levercheck.sweep.control_preview import preview
 from levercheck.sweep.effort import Found, find_doses
 from levercheck.sweep.levers import intervention_of
 from levercheck.sweep.study import StudyRun
+
+STATISTICS_PROMPTS = 64
 
 
 @dataclass(frozen=True)
@@ -45,18 +44,27 @@ class Lever:
 
 
 def levers_of(run: StudyRun) -> list[Lever]:
-    """Every lever of the study that turns something, each followed by its controls; written down as a unit."""
-    levers = []
-    for name, declared in run.spec.interventions.items():
-        if declared.readout is None:
-            continue
-        target = target_of(run, name)
+    """Every lever of the study that turns something, each followed by its controls.
+
+    Components and the balance of every control are written down as units before anything is turned.
+    """
+    targets = {name: target_of(run, name) for name, declared in run.spec.interventions.items() if declared.readout}
+    wanted = [
+        (name, control) for name in targets for control in run.spec.controls if name in run.spec.controlled(control)
+    ]
+    material = _material(run, targets) if wanted else None
+    levers, balance = [], []
+    for name, target in targets.items():
         levers.append(Lever(name, target))
-        for control, spec in run.spec.controls.items():
-            if name in run.spec.controlled(control):
-                drawn = _draws(run, name, target, spec)
-                levers += [Lever(name, one, control, number) for number, one in enumerate(drawn)]
-    _write_down(run, levers)
+        for control in (c for n, c in wanted if n == name):
+            assert material is not None
+            drawn, rows = _draws(run, name, target, control, material)
+            levers += [Lever(name, one, control, number) for number, one in enumerate(drawn)]
+            balance += [{"lever": name, "control": control, **row} for row in rows]
+    prints = [lever.intervention.fingerprint for lever in levers]
+    _write_down(run, levers, prints)
+    unit = run.unit(f"balance/{run.digest_of(prints)}", schema.BALANCE, ["lever", "control", "covariate"], prints)
+    run.compute(unit, "balance of controls", [None], len(balance), lambda _: balance)
     return levers
 
 
@@ -73,62 +81,65 @@ def _turned(run: StudyRun, folder: Path, declared: Declared) -> Intervention:
     return intervention_of(run.lm, folder, **{k: v for k, v in options.items() if v is not None})
 
 
-def _draws(run: StudyRun, name: str, target: Intervention, control: Control) -> list[Intervention]:
-    declared = run.spec.interventions[name]
+@dataclass(frozen=True)
+class _Material:
+    """What controls are made from and compared on: prompts where levers will act, every component measured there."""
+
+    sequences: list[list[int]]
+    statistics: ComponentStatistics
+
+
+def _material(run: StudyRun, targets: Mapping[str, Intervention]) -> _Material:
+    benchmark = find_benchmark(run.spec.benchmarks[0])
+    prefix = run.prefix(benchmark)
+    items = run.items(benchmark.id, "tune")[:STATISTICS_PROMPTS]  # and no confirm item
+    sequences = [prefix + run.lm.encode(item.text) for item in items]
+    dictionaries = {
+        edit.sae.fingerprint: edit.sae for target in targets.values() for edit in target.edits if edit.sae is not None
+    }
+    with run.reporter.stage("measure components", len(sequences), "prompts") as tick:
+        found = component_statistics(run.lm, sequences, saes=list(dictionaries.values()), tick=tick)
+    return _Material(sequences, found)
+
+
+def _draws(
+    run: StudyRun, name: str, target: Intervention, control: str, material: _Material
+) -> tuple[Sequence[Intervention], list[Row]]:
+    """The draws of one control of one lever, and their BALANCE rows (none for refits, which are not matched)."""
+    declared, spec = run.spec.interventions[name], run.spec.controls[control]
     folder = inside(run.base, run.spec.readouts[declared.readout or ""])
-    if control.kind == "shuffled":
-        refits = sorted(p.parent for p in (folder / "shuffled").glob("*/readout.json"))[: control.draws]
-        if len(refits) < control.draws:
+    if spec.kind == "shuffled":
+        refits = sorted(p.parent for p in (folder / "shuffled").glob("*/readout.json"))[: spec.draws]
+        if len(refits) < spec.draws:
             raise NotEnoughDataError(
-                f"'{folder.name}' holds {len(refits)} refits on shuffled labels, expected {control.draws}: fit the "
-                f"readout with --shuffled {control.draws}"
+                f"'{folder.name}' holds {len(refits)} refits on shuffled labels, expected {spec.draws}: fit the "
+                f"readout with --shuffled {spec.draws}"
             )
-        return [_turned(run, refit, declared) for refit in refits]
-    spec = ControlSpec(control.kind, control.match, control.draws, control.seed, of=name, orthogonal=control.orthogonal)
-    family = readout_family(folder) if (folder / "readout.json").is_file() else None
-    barred: list[tuple[int, int]] = []
-    if family == "neurons":
-        barred = list(load_readout(folder).components)
-    pool = _pool(run, target, family, folder, control)
-    if family == "sae":
-        artifact = load_artifact(folder)
-        barred = [(edit.site.layer, int(i)) for edit in target.edits for i in artifact.arrays["latents"]]
-    return draw_controls(target, spec, pool, exclude=barred)
+        return [_turned(run, refit, declared) for refit in refits], []
+    asked = ControlSpec(spec.kind, spec.match, spec.draws, spec.seed, of=name, orthogonal=spec.orthogonal)
+    measured = material.statistics
+    pool = pool_of(run.lm, target, folder, statistics=measured, sequences=material.sequences, seed=spec.seed)
+    found = preview(target, asked, pool, measured, exclude=excluded(folder, target))
+    return found.draws, [_balance_row(row) for row in found.rows]
 
 
-def _pool(run: StudyRun, target: Intervention, family: str | None, folder: Any, control: Control) -> Pool:
-    """What the draws are made of."""
-    kind = family_of(target)
-    if control.match == "activation":
-        from levercheck.sweep.pools import measured_pool
-
-        return measured_pool(run, target, kind)
-    if kind == "neurons":
-        return Pool(shape=run.lm.shape)
-    if kind == "heads":
-        layers, heads, width = head_shape(run.lm)
-        if family != "heads":
-            return Pool(shape=(layers, heads), head_width=width)
-        arrays = load_artifact(folder).arrays
-        directions = np.zeros((layers, heads, width))
-        sigmas = np.zeros((layers, heads))
-        at = (arrays["layers"], arrays["heads"])
-        directions[at], sigmas[at] = arrays["directions"], arrays["sigma"]
-        return Pool((layers, heads), width, head_directions=directions, head_sigmas=sigmas)
-    return Pool()
+def _balance_row(row: BalanceRow) -> Row:
+    plain = {name: getattr(row, name) for name in ("covariate", "kind", "target", "smd", "rank", "of", "p", "flagged")}
+    mean = row.controls
+    return {**plain, "mean": mean.value, "low": mean.low, "high": mean.high, "unit": mean.unit}
 
 
-def _write_down(run: StudyRun, levers: Sequence[Lever]) -> None:
+def _write_down(run: StudyRun, levers: Sequence[Lever], prints: Sequence[str]) -> None:
     """COMPONENTS rows of every lever and draw."""
-    rows = [
+    rows: list[Row] = [
         {"lever": lever.name, "control": lever.control, "draw": lever.draw, "site": str(edit.site), "index": index,
          "fingerprint": lever.intervention.fingerprint}
         for lever in levers
         for edit in lever.intervention.edits
         for index in _indices(edit)
     ]  # fmt: skip
-    prints = [lever.intervention.fingerprint for lever in levers]
-    unit = run.unit(f"levers/{run.digest_of(prints)}", schema.COMPONENTS, ["lever", "control", "draw", "site", "index"])
+    order = ["lever", "control", "draw", "site", "index"]
+    unit = run.unit(f"levers/{run.digest_of(prints)}", schema.COMPONENTS, order, prints)
     run.compute(unit, "choose levers", [None], len(rows), lambda _: rows)
 
 
@@ -170,8 +181,6 @@ def _efforts(run: StudyRun, levers: Sequence[Lever]) -> dict[tuple[Any, ...], fl
     layer = run.lm.shape[0] - 1 if spec.layer is None else spec.layer
     if not 0 <= layer < run.lm.shape[0]:
         raise UsageError(f"effort.layer is {layer}, expected 0 to {run.lm.shape[0] - 1}")
-    from levercheck.benchmarks.base import find_benchmark
-
     benchmark = find_benchmark(run.spec.benchmarks[0])
     items = run.items(benchmark.id, "tune")[: spec.prompts]
     prompts = [run.lm.encode(item.text) for item in items]
@@ -180,7 +189,8 @@ def _efforts(run: StudyRun, levers: Sequence[Lever]) -> dict[tuple[Any, ...], fl
         spec.model_dump(mode="json"), benchmark.id, [item.id for item in items],
         [[lever.intervention.fingerprint, effort] for lever, effort in wanted],
     ]  # fmt: skip
-    unit = run.unit(f"efforts/{run.digest_of(upstream)}", schema.EFFORTS, ["lever", "control", "draw", "target"])
+    order = ["lever", "control", "draw", "target"]
+    unit = run.unit(f"efforts/{run.digest_of(upstream)}", schema.EFFORTS, order, upstream)
 
     def work(batch: list[tuple[Lever, float]]) -> list[Row]:
         found = find_doses(
@@ -215,8 +225,3 @@ def _effort_row(lever: Lever, effort: float, found: Found) -> Row:
 def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
     for start in range(0, len(values), size):
         yield list(values[start : start + size])
-
-
-def unreachable(rows: pl.DataFrame) -> pl.DataFrame:
-    """Efforts that no dose reached."""
-    return rows.filter(pl.col("dose").is_null())

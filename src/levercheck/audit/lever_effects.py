@@ -1,0 +1,250 @@
+"""What every lever of a study did, beside its controls, on every benchmark: estimates, comparisons, standings.
+
+Each point of a lever's curve is compared with the baseline on the same items (paired), and with the draws of its
+controls at the same point (items x draws). A standing needs whole intervals beyond the declared margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from levercheck.audit.gates import Criterion, Outcome, compare, judge
+from levercheck.audit.lever_tables import Arm, Floats, Surface, surfaces
+from levercheck.stats import Estimate, attainable_p, mean, paired_difference, proportion, two_level
+
+SCHEMA = "levercheck.levers/v1"
+ONE_SIDED = 0.9
+"""Level of the intervals that non-inferiority reads: each bound is a one-sided 5 % test."""
+
+
+def lever_effects(rows: pl.DataFrame, spec: Mapping[str, Any], *, level: float = 0.95) -> dict[str, Any]:
+    """The audit of LEVERS rows; `spec` is the study file as plain data. Plain JSON types."""
+    tables = surfaces(rows, spec["benchmarks"])
+    points = [point for table in tables for lever in table.levers for point in _points(table, lever, level)]
+    return {
+        "schema": SCHEMA,
+        "study": spec["study"],
+        "role": rows["role"][0],
+        "instrument": instrument(tables),
+        "baseline": {table.benchmark: _rate(table.baseline, level).to_dict() for table in tables},
+        "points": points,
+        "standings": _standings(tables, spec, level),
+    }
+
+
+def instrument(tables: list[Surface]) -> dict[str, Any]:
+    """Whether the hooks did what they say: the no-op arm against the baseline, receipts, arms that changed nothing."""
+    gaps, silent, inert = [], [], []
+    for table in tables:
+        if table.noop is not None:
+            gap = np.abs(table.noop.value - table.baseline.value)
+            same = np.isnan(table.noop.positive) | (table.noop.positive == table.baseline.positive)
+            gaps.append(float(np.nanmax(gap)) if np.isfinite(gap).any() else float(not same.all()))
+        for arm in table.arms:
+            name = {"benchmark": table.benchmark, "lever": arm.lever, "control": arm.control, "draw": arm.draw}
+            if arm.step[0] == "instruction":
+                continue
+            if not arm.edited:
+                silent.append(name)
+            elif not np.nanmax(arm.relative_dose, initial=0.0) > 0:
+                inert.append({**name, "dose": arm.dose})
+    return {
+        "noop_largest_difference": max(gaps) if gaps else None,
+        "arms_without_receipts": silent,
+        "arms_without_any_change": inert,
+        "degenerate_rows": sum(arm.degenerate for table in tables for arm in table.arms),
+    }
+
+
+def _points(table: Surface, lever: str, level: float) -> list[dict[str, Any]]:
+    found = []
+    for arm in table.targets(lever):
+        kind, at = arm.step
+        point: dict[str, Any] = {
+            "benchmark": table.benchmark,
+            "lever": lever,
+            "kind": kind,
+            "at": at,
+            "dose": arm.dose,
+            "degenerate": arm.degenerate,
+            "rate": _rate(arm, level).to_dict(),
+            "change": _change(table, arm, level).to_dict(),
+            "value_change": _mean_change(table, arm, "value", "logit", 1.0, level).to_dict(),
+            "mass_change": _mean_change(table, arm, "mass", "pp", 100.0, level).to_dict(),
+            "relative_dose": _site_dose(table, arm, level).to_dict(),
+            "controls": {},
+        }
+        for control in table.controls(lever):
+            draws = table.draws(lever, control, arm.step)
+            point["controls"][control] = _against(table, arm, draws, level)
+        found.append(point)
+    return found
+
+
+def _rate(arm: Arm, level: float) -> Estimate:
+    """Share of positive outcomes in per cent, Wilson interval; items without an outcome are left out and counted."""
+    known = arm.positive[np.isfinite(arm.positive)]
+    share = proportion(int(known.sum()), len(known), level=level)
+    value, low, high = (None if v is None else 100 * v for v in (share.value, share.low, share.high))
+    missing = _left_out(len(arm.positive) - len(known))
+    return Estimate(value, low, high, level, "%", share.n, share.method, note=missing)
+
+
+def _left_out(count: int) -> str | None:
+    return f"{count} items without an outcome are left out" if count else None
+
+
+def _change(table: Surface, arm: Arm, level: float) -> Estimate:
+    """Paired change of the rate against the baseline, in pp."""
+    base = table.baseline.positive
+    both = np.isfinite(arm.positive) & np.isfinite(base)
+    if not both.any():
+        return Estimate(None, None, None, level, "pp", 0, "tango", note="no item has an outcome in both arms")
+    return paired_difference(
+        arm.positive[both].astype(bool), base[both].astype(bool), clusters=table.clusters[both], level=level,
+        cluster_unit="entity",
+    )  # fmt: skip
+
+
+def _mean_change(table: Surface, arm: Arm, name: str, unit: str, scale: float, level: float) -> Estimate:
+    change = getattr(arm, name) - getattr(table.baseline, name)
+    known = np.isfinite(change)
+    if not known.any():
+        return Estimate(None, None, None, level, unit, 0, "t", note="not measured on this benchmark")
+    return mean(
+        change[known], clusters=table.clusters[known], level=level, unit=unit, scale=scale, cluster_unit="entity"
+    )
+
+
+def _site_dose(table: Surface, arm: Arm, level: float) -> Estimate:
+    known = np.isfinite(arm.relative_dose)
+    if not known.any():
+        return Estimate(None, None, None, level, "‖Δ‖/‖h‖", 0, "t", note="nothing was hooked")
+    return mean(
+        arm.relative_dose[known], clusters=table.clusters[known], level=level, unit="‖Δ‖/‖h‖", cluster_unit="entity"
+    )
+
+
+def _against(table: Surface, arm: Arm, draws: list[Arm], level: float) -> dict[str, Any]:
+    """The lever against the draws of one control at the same point."""
+    found: dict[str, Any] = {"draws": len(draws), "attainable_p": attainable_p(len(draws), "two-sided")}
+    found["degenerate"] = sum(draw.degenerate for draw in draws)
+    found["each"] = [_plain(_change(table, draw, level)) | {"draw": draw.draw, "dose": draw.dose} for draw in draws]
+    doses = [float(np.nanmean(d.relative_dose)) for d in draws if np.isfinite(d.relative_dose).any()]
+    found["relative_dose"] = mean(np.array(doses), unit="‖Δ‖/‖h‖", level=level).to_dict() if doses else None
+    for key, name, unit, scale, bound in (
+        ("rate", "positive", "pp", 100.0, 1.0),
+        ("value", "value", "logit", 1.0, None),
+    ):
+        base = getattr(table.baseline, name)
+        changes = [getattr(draw, name) - base for draw in draws]
+        found[key] = _two_level(table, getattr(arm, name) - base, changes, unit, scale, bound, level)
+    return found
+
+
+def _two_level(
+    table: Surface, own: Floats, draws: list[Floats], unit: str, scale: float, bound: float | None, level: float
+) -> dict[str, Any] | None:
+    """Difference from the draws' mean, prediction for a new draw, rank; None where nothing was measured."""
+    if not draws:
+        return None
+    known = np.isfinite(own) & np.isfinite(np.stack(draws)).all(0)
+    if not known.any():
+        return None
+    result = two_level(
+        own[known], np.stack(draws)[:, known], clusters=table.clusters[known], level=level, unit=unit, scale=scale,
+        side="two-sided", bound=bound, cluster_unit="entity",
+    )  # fmt: skip
+    return result.to_dict() | {"left_out": int((~known).sum()), "outside_prediction": result.outside_prediction}
+
+
+def _plain(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _standings(tables: list[Surface], spec: Mapping[str, Any], level: float) -> list[dict[str, Any]]:
+    """Control and externality of every lever, where margins are declared."""
+    by_name = {table.benchmark: table for table in tables}
+    found = []
+    for lever in tables[0].levers:
+        if spec.get("primary"):
+            found.append(_control(by_name[spec["primary"]["benchmark"]], lever, spec["primary"], level))
+        if spec.get("externality"):
+            found.append(_externality(by_name, lever, spec["externality"]))
+    return found
+
+
+def _control(table: Surface, lever: str, primary: Mapping[str, Any], level: float) -> dict[str, Any]:
+    """Does it move the primary metric by more than the margin, and by more than every control does?
+
+    The strongest declared point is graded, not the best one. Either direction is graded on the side that the change is
+    on, with both bounds of the interval beyond the margin.
+    """
+    arm, margin = table.targets(lever)[-1], float(primary["margin"])
+    change = _change(table, arm, level)
+    up = primary["direction"] == "increase" or (primary["direction"] == "either" and (change.value or 0.0) >= 0)
+    sign, word = (1.0, "rises") if up else (-1.0, "falls")
+    estimates = {"change": _signed(change, sign)}
+    criteria = [compare("effect", f"the rate {word} by more than {margin:g} pp", estimates, "change", ">", margin)]
+    for control in table.controls(lever):
+        draws = table.draws(lever, control, arm.step)
+        name = f"minus_{control}"
+        base = table.baseline.positive
+        own, others = arm.positive - base, [draw.positive - base for draw in draws]
+        result = _two_level(table, own, others, "pp", 100.0, 1.0, level)
+        if result is not None:
+            estimates[name] = _signed(Estimate.from_dict(result["difference"]), sign)
+        criteria.append(
+            compare(
+                name,
+                f"it {word} by more than under {control} draws, by over {margin:g} pp",
+                estimates,
+                name,
+                ">",
+                margin,
+            )
+        )
+    if not table.controls(lever):
+        outcome: Outcome = "missing"
+        criteria.append(Criterion("minus_control", "it moves more than matched draws do", "-", ">", margin, outcome))
+    gate = judge("control", f"Turning {lever} moves {table.benchmark}, more than its controls do.", criteria)
+    kind, at = arm.step
+    return {
+        "lever": lever,
+        "at": at,
+        "kind": kind,
+        "estimates": {n: e.to_dict() for n, e in estimates.items()},
+    } | gate.to_dict()
+
+
+def _externality(tables: Mapping[str, Surface], lever: str, declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Does every surface stay within the margin of its baseline, at every declared point?"""
+    margin, estimates, criteria = float(declared["non_inferiority"]), {}, []
+    for surface in declared["surfaces"]:
+        for arm in tables[surface].targets(lever):
+            kind, at = arm.step
+            name = surface if at is None else f"{surface} at {kind} {at:g}"
+            estimates[name] = _change(tables[surface], arm, ONE_SIDED)
+            criteria.append(compare(name, f"{name}: loses less than {margin:g} pp", estimates, name, ">", -margin))
+            if arm.degenerate:
+                criteria.append(Criterion(f"{name}, numbers", "no logits break", name, "=", 0.0, "violated"))
+    gate = judge("externality", f"Turning {lever} leaves the other surfaces intact.", criteria)
+    return {
+        "lever": lever,
+        "at": None,
+        "kind": None,
+        "estimates": {n: e.to_dict() for n, e in estimates.items()},
+    } | gate.to_dict()
+
+
+def _signed(estimate: Estimate, sign: float) -> Estimate:
+    """The estimate in the direction of the claim."""
+    if sign > 0 or estimate.value is None:
+        return estimate
+    low, high = (None, None) if estimate.low is None or estimate.high is None else (-estimate.high, -estimate.low)
+    record = estimate.to_dict() | {"value": -estimate.value, "low": low, "high": high}
+    return Estimate.from_dict(record)
