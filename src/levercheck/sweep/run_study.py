@@ -91,7 +91,7 @@ def read_cells(root: Path, names: Sequence[str]) -> pl.DataFrame:
 
 
 @contextmanager
-def _noted(run: StudyRun, role: str) -> Iterator[None]:
+def noted(run: StudyRun, role: str) -> Iterator[None]:
     """Write into the ledger how a run began and ended."""
     note(run.root, "started", key=run.key, role=role)
     clock = time.monotonic()
@@ -109,7 +109,7 @@ def run_study(
 ) -> tuple[StudyRun, list[str]]:
     """The exploratory run: the declared levers, controls and doses on one role's items."""
     run = open_study(spec, base, root, lm, reporter)
-    with _noted(run, role):
+    with noted(run, role):
         levers = levers_of(run)
         names = run_cells(run, role, arms_of(run, levers))
     return run, names

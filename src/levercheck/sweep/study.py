@@ -13,12 +13,13 @@ import polars as pl
 from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark
 from levercheck.benchmarks.embedded import ANSWERS
 from levercheck.benchmarks.facts import facts_digest
+from levercheck.benchmarks.roles import entity_roles
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.provenance import environment
 from levercheck.evidence.reporter import Reporter
-from levercheck.evidence.splits import roles_by_entity, spread
+from levercheck.evidence.splits import spread
 from levercheck.evidence.unit import Row, Unit, batch_names
 from levercheck.lm.model import LanguageModel
 from levercheck.study.spec import StudySpec
@@ -104,14 +105,7 @@ class StudyRun:
     @cached_property
     def roles(self) -> dict[str, str]:
         """Role of every entity: a function of the study's seed and shares only."""
-        everything = find_benchmark(ANSWERS).items(Request(lambda _: 0, lambda _: True, self.spec.seed))
-        clusters = [item.cluster for item in everything]
-        for name in self.spec.benchmarks:
-            benchmark = find_benchmark(name)
-            if not benchmark.needs_known and name != ANSWERS:
-                request = Request(self.lm.answer_token, lambda _: True, self.spec.seed)
-                clusters += [item.cluster for item in benchmark.items(request)]
-        return roles_by_entity(clusters, self.spec.items.shares, self.spec.seed)
+        return entity_roles(self.spec.benchmarks, self.spec.items.shares, self.spec.seed, self.lm.answer_token)
 
     @cached_property
     def known(self) -> frozenset[str]:
