@@ -81,6 +81,7 @@ def test_measured_doses_are_compared_at_each_dose():
     assert first.covariate == "relative dose at 1" and first.target == pytest.approx(0.3)
     assert first.controls.value == pytest.approx(0.15) and second.controls.value == pytest.approx(0.3)
     assert first.smd == pytest.approx(0.15 / np.std([0.1, 0.2], ddof=1)) and first.flagged
+    assert second.flagged and not set_balance("x", 0.12, [0.1, 0.11]).flagged
     assert dose_balance(frame, "h", dose="alpha")[0].of == 4
     with pytest.raises(NotEnoughDataError, match="no dose of 'x'"):
         dose_balance(frame, "x", dose="alpha")

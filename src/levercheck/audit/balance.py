@@ -3,7 +3,8 @@
 A control that writes less, or is rarely active, is weaker for that reason alone. Per covariate the table compares the
 target's mean with those of the draws. The standardised mean difference divides by the pooled standard deviation of
 components, √((s² of the target + s² of the draws)/2), so it does not shrink with more draws; beyond 0.25 in size it is
-flagged (Rubin 2001; Stuart 2010). Plain arrays, no model.
+flagged (Rubin 2001; Stuart 2010). A number that a set has only one of, such as a measured dose, has no components to
+pool: it is flagged where the target's differs by more than a quarter from the mean of the draws. No model is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.stats import Estimate, mean, monte_carlo_p
 
 THRESHOLD = 0.25
-"""Largest size of a standardised mean difference, or of a distance between layer histograms, that is not flagged."""
+"""Largest size of a standardised mean difference, of a set's relative difference, or of a distance between layer
+histograms, that is not flagged."""
 
 Kind = Literal["components", "set", "distance"]
 
@@ -35,8 +37,8 @@ class BalanceRow:
 
     `controls`: mean over draws, with a Student interval for the mean of further draws. `smd`: None where nothing
     varies and the means differ, and for distances. `rank` of the target among `of` = draws + 1 values, from 1 for the
-    smallest, ties counted half; `p` is the two-sided Monte-Carlo p of that rank. `flagged` says that the difference is
-    larger than THRESHOLD.
+    smallest, ties counted half; `p` is the two-sided Monte-Carlo p of that rank. `flagged`: beyond THRESHOLD in |SMD|
+    (components), in |target / mean of draws - 1| (set) or in distance.
     """
 
     covariate: str
@@ -153,7 +155,7 @@ def legend(draws: int) -> str:
     """One sentence on how to read the table."""
     return (
         f"{draws} draws; interval: 95 % Student over draws; SMD: standardised mean difference, target minus draws; "
-        f"balanced: |SMD| (layers: distance) at most {THRESHOLD:g}."
+        f"balanced: |SMD| at most {THRESHOLD:g} (layers: distance; doses and shares of a set: within {THRESHOLD:.0%})."
     )
 
 
@@ -164,7 +166,8 @@ def _row(name: str, kind: Kind, own: float, others: np.ndarray[Any, Any], spread
     without_spread = 0.0 if abs(gap) <= still else None
     smd = gap / spread if spread > still else without_spread
     rank = 1 + float((others < own - still).sum()) + 0.5 * float((np.abs(others - own) <= still).sum())
-    flagged = smd is None or abs(smd) > THRESHOLD
+    apart = abs(gap) > max(THRESHOLD * abs(centre), still)
+    flagged = apart if kind == "set" else smd is None or abs(smd) > THRESHOLD
     p = monte_carlo_p(own, np.where(np.abs(others - own) <= still, own, others), "two-sided")
     return BalanceRow(name, kind, own, mean(others, unit=unit), smd, rank, len(others) + 1, p, flagged)
 

@@ -79,18 +79,20 @@ def drawn(one: Callable[[np.random.Generator], Set], draws: int, seed: int, *, d
     if draws < 1:
         raise UsageError(f"{draws} control draws, expected at least 1")
     sets: list[Set] = []
+    seen: set[Set] = set()
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
         found = one(rng)
         for _ in range(_ATTEMPTS if distinct else 0):
-            if found not in sets:
+            if found not in seen:
                 break
             found = one(rng)
-        if distinct and found in sets:
+        if distinct and found in seen:
             raise NotEnoughDataError(
                 f"draw {draw + 1} of {draws} repeats earlier ones: the pool holds too few different sets; ask for "
                 "fewer draws, a wider caliper or a weaker match"
             )
+        seen.add(found)
         sets.append(found)
     return sets
 

@@ -1,0 +1,150 @@
+"""Effects of every component on given items, without running any intervention: tables and the first-order null."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from levercheck.errors import UsageError
+from levercheck.interventions.controls import ControlSpec
+from levercheck.interventions.controls.components import Component
+from levercheck.interventions.controls.draw import Pool, draw_controls, family_of
+from levercheck.interventions.spec import Edit, Intervention
+from levercheck.lm.batches import token_batches
+from levercheck.lm.model import LanguageModel
+from levercheck.lm.places import RESID_POST
+from levercheck.lm.saes.sae import Sae
+from levercheck.readouts.attribution import ATTRIBUTION_TOKENS, FAMILIES, Reach, attribute
+from levercheck.readouts.attribution_rank import FirstOrder, first_order
+from levercheck.stats import mean
+from levercheck.sweep.pair_items import PairItem
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+_NAMES = ("neurons", "heads", "head_gradients", "residual", "residual_relative")
+
+
+def attribute_items(
+    lm: LanguageModel,
+    items: Sequence[PairItem],
+    *,
+    families: Sequence[str] = FAMILIES,
+    saes: Sequence[Sae] = (),
+    reach: Reach = "all",
+    tick: Callable[[int], None] = lambda items: None,
+) -> Arrays:
+    """The arrays of `Attributions`, one row per item, float32 [items, ...]; dictionaries under `latents.SITE`."""
+    sequences = [list(item.tokens) for item in items]
+    out: Arrays = {}
+    for batch in token_batches(sequences, ATTRIBUTION_TOKENS):
+        pairs = [(items[i].better, items[i].worse) for i in batch]
+        found = attribute(lm, [sequences[i] for i in batch], pairs, families=families, saes=saes, reach=reach)
+        parts = {name: getattr(found, name) for name in _NAMES}
+        parts |= {f"latents.{sae.site}": table for sae, table in zip(saes, found.latents, strict=True)}
+        for name, part in parts.items():
+            if part is not None:
+                rows = out.setdefault(name, np.zeros((len(items), *part.shape[1:]), np.float32))
+                rows[batch] = part.numpy()
+        tick(len(batch))
+    return out
+
+
+def predicted(intervention: Intervention, arrays: Mapping[str, Array]) -> Array:
+    """Derivative of every item's D by the dose at the no-op dose, float64 [items].
+
+    For scaled neurons, heads and latents (delta form), shifted heads and directions added at `resid.post`. The
+    derivatives of the other operators need more than sums of gradients: a UsageError.
+    """
+    family = family_of(intervention)
+    slopes: Array = np.sum([_slope(intervention, edit, family, arrays) for edit in intervention.edits], axis=0)
+    return slopes
+
+
+def _slope(intervention: Intervention, edit: Edit, family: str, arrays: Mapping[str, Array]) -> Array:
+    name, layer = (family, intervention.operator), edit.site.layer
+
+    def of(key: str) -> Array:
+        if key not in arrays:
+            raise UsageError(f"the effects of '{key}' were not measured: attribute to that family too")
+        return arrays[key]
+
+    slope: Array
+    if name == ("neurons", "scale"):
+        slope = of("neurons")[:, layer, edit.arrays["indices"]].sum(axis=1, dtype=np.float64)
+    elif name == ("sae", "sae_delta"):
+        slope = of(f"latents.{edit.site}")[:, edit.arrays["latents"]].sum(axis=1, dtype=np.float64)
+    elif name == ("heads", "scale"):
+        whole = np.unique(edit.arrays["indices"] // of("head_gradients").shape[-1])
+        slope = of("heads")[:, layer, whole].sum(axis=1, dtype=np.float64)
+    elif name == ("heads", "shift"):
+        gradients = of("head_gradients")[:, layer].reshape(len(of("head_gradients")), -1)
+        sigma = edit.arrays["sigma"].astype(np.float64) if intervention.unit == "sigma" else 1.0
+        slope = gradients[:, edit.arrays["indices"]].astype(np.float64) @ (edit.arrays["values"] * sigma)
+    elif name == ("direction", "add") and edit.site.name == RESID_POST:
+        gradients = of("residual_relative" if intervention.unit == "relative" else "residual")[:, layer]
+        sigma = float(edit.arrays["sigma"][0]) if intervention.unit == "sigma" else 1.0
+        slope = sigma * (gradients.astype(np.float64) @ edit.arrays["direction"].astype(np.float64))
+    else:
+        raise UsageError(
+            f"{intervention.operator} at {edit.site} has no first-order prediction here: expected scale, shift, "
+            f"sae_delta, or add at {RESID_POST}"
+        )
+    return slope
+
+
+def null_of(
+    target: Intervention,
+    arrays: Mapping[str, Array],
+    items: Sequence[PairItem],
+    spec: ControlSpec,
+    pool: Pool,
+    *,
+    exclude: Sequence[Component] = (),
+) -> FirstOrder:
+    """The target's predicted slope among those of `spec.draws` control draws, none of which is run."""
+    own = predicted(target, arrays)
+    draws = np.stack([predicted(one, arrays) for one in draw_controls(target, spec, pool, exclude=exclude)])
+    clusters = [item.cluster for item in items]
+    several = len(set(clusters)) < len(clusters)
+    return first_order(own, draws, clusters=clusters if several else None, cluster_unit="cluster" if several else None)
+
+
+def strongest(arrays: Mapping[str, Array], count: int) -> list[dict[str, Any]]:
+    """Rows of the `count` largest effects of either sign in every family: candidates for a positive control.
+
+    `effect` is the mean over items with a Student interval, in logits per dose; of a direction, the length of the mean
+    gradient, which is the slope along the best direction of that layer (its interval is left empty: a length is biased
+    upwards). `same_sign` is the share of items with the sign of the mean. Candidates were chosen on these items: judge
+    them on others.
+    """
+    rows: list[dict[str, Any]] = []
+    for name in ("neurons", "heads", *(key for key in arrays if key.startswith("latents."))):
+        if name not in arrays:
+            continue
+        table = arrays[name]
+        average = table.mean(axis=0, dtype=np.float64)
+        order = np.argsort(-np.abs(average), axis=None, kind="stable")[:count]
+        flat = table.reshape(len(table), -1)
+        for at in order.tolist():
+            estimate = mean(flat[:, at].astype(np.float64), unit="logit/dose")
+            site = name.removeprefix("latents.")
+            layers, index = divmod(at, table.shape[-1])
+            same = float((np.sign(flat[:, at]) == np.sign(estimate.value or 0.0)).mean())
+            layer = int(site.partition(".")[0].removeprefix("L")) if table.ndim == 2 else layers
+            family = "sae" if table.ndim == 2 else name
+            rows.append(_row(family, layer, index, estimate.value, estimate.low, estimate.high, len(table), same))
+    if "residual" in arrays:
+        table = arrays["residual"].astype(np.float64)
+        average = table.mean(axis=0)
+        sizes = np.linalg.norm(average, axis=1)
+        for layer in np.argsort(-sizes, kind="stable")[:count].tolist():
+            same = float((table[:, layer] @ average[layer] > 0).mean())
+            rows.append(_row("directions", layer, None, float(sizes[layer]), None, None, len(table), same))
+    return rows
+
+
+def _row(family: str, *values: Any) -> dict[str, Any]:
+    names = ("layer", "index", "effect", "low", "high", "n", "same_sign")
+    return {"family": family, **dict(zip(names, values, strict=True))}
