@@ -29,6 +29,9 @@ from levercheck.cli import (
     lock,
     neurons,
     reanalyze,
+    run,
+    sae,
+    vectors,
     verify,
 )
 from levercheck.cli.console import clean, errors
@@ -71,6 +74,7 @@ app.command(audit_readout.h_neurons)
 app.command(neurons.neurons)
 app.command(direction.app)
 app.command(heads.app)
+app.command(sae.app)
 app.command(interop.import_h_neurons)
 app.command(interop.export_h_neurons)
 app.command(reanalyze.reanalyze)
@@ -80,8 +84,11 @@ app.command(inventory.inventory)
 app.command(attribution.attribution)
 app.command(controls.app)
 app.command(bake.bake)
+app.command(vectors.import_vector)
+app.command(vectors.export_vector)
 app.command(calibrate.calibrate)
 app.command(lock.lock)
+app.command(run.run)
 app.command(lock.items)
 
 

@@ -17,6 +17,7 @@ Everything else is refused with its reason. Arithmetic is float64; results are r
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ from levercheck.lm.sites import decoder_layers
 
 BAKED = ("scale", "replace", "shift", "add", "ablate")
 _PROBE = 7  # tokens
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a layer is called with."""
 
 
 @dataclass
@@ -47,6 +50,20 @@ class Rewritten:
     def __post_init__(self) -> None:
         self._names: dict[nn.Module, str] = {module: name for name, module in self.lm.model.named_modules()}
         self._state: dict[str, torch.Tensor] = dict(self.lm.model.state_dict())
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """What every layer is called with on a few tokens, in layer order."""
+        found: list[Call] = []
+        layers = decoder_layers(self.lm.decoder)[1]
+        note = lambda _module, args, kwargs: found.append((args, kwargs))  # noqa: E731
+        handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
+        try:
+            self.lm.decoder(input_ids=_tokens(self.lm), use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
 
     def name(self, module: nn.Module) -> str:
         """The module's path in the model."""
@@ -102,7 +119,7 @@ def rewritten(lm: LanguageModel, intervention: Intervention, dose: float, *, unt
                 _rewrite_input(new, where.module, intervention.operator, row)
             elif intervention.operator == "add":
                 site = _stream(edit.site)
-                new.add_bias(_passing(lm, site), _tensor(lm, row.sized("direction")))
+                new.add_bias(_passing(new, site), _tensor(lm, row.sized("direction")))
             else:
                 raise UsageError(
                     f"{intervention.operator} at {edit.site} cannot be baked: expected a site that a linear module "
@@ -169,7 +186,7 @@ def _ablate(lm: LanguageModel, new: Rewritten, intervention: Intervention, dose:
     for site, edit in stream.items():
         _check_already_removed(site, edit, dose, stem, writers)
     for site, edit in writers.items():
-        module, along = _passing(lm, site), _direction(lm, edit)
+        module, along = _passing(new, site), _direction(lm, edit)
         weight, bias = new.weight(module), new.bias(module)
         new.put_weight(module, weight - dose * torch.outer(along, along @ weight))
         if bias is not None:
@@ -247,8 +264,9 @@ def _stream(site: Site) -> Site:
     return Site(site.layer - 1, RESID_POST) if site.name == RESID_PRE and site.layer > 0 else site
 
 
-def _passing(lm: LanguageModel, site: Site) -> nn.Module:
+def _passing(new: Rewritten, site: Site) -> nn.Module:
     """The linear module whose output the site takes over unchanged; a UsageError where there is none."""
+    lm = new.lm
     if site.name == RESID_PRE:
         raise UsageError(
             f"an addition at {site} cannot be baked: what enters the first layer has no bias; run it with hooks"
@@ -263,7 +281,7 @@ def _passing(lm: LanguageModel, site: Site) -> nn.Module:
             f"{site} cannot be baked for {type(lm.model).__name__}: {norm} stands between the weights and the site, "
             "and a norm is not linear; run it with hooks"
         )
-    error = _pass_error(lm, site, module)
+    error = _pass_error(lm, site, module, new.calls)
     if error > _tolerance(lm):
         raise UsageError(
             f"{site} cannot be baked for {type(lm.model).__name__}: the layer does not pass {path} on unchanged (off "
@@ -272,21 +290,11 @@ def _passing(lm: LanguageModel, site: Site) -> nn.Module:
     return module
 
 
-def _pass_error(lm: LanguageModel, site: Site, module: nn.Module) -> float:
+def _pass_error(lm: LanguageModel, site: Site, module: nn.Module, calls: list[Call]) -> float:
     """‖change of the site − change of the module's output‖ / ‖the latter‖, measured on one layer."""
     where = place(lm, site)
     layer = decoder_layers(lm.decoder)[1][site.layer]
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def note(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls.append((args, kwargs))
-
-    handle = layer.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        lm.decoder(input_ids=_tokens(lm), use_cache=False)
-    finally:
-        handle.remove()
-    args, kwargs = calls[0]
+    args, kwargs = calls[site.layer]
     push: list[torch.Tensor] = []
 
     def output(pushed: bool) -> torch.Tensor:

@@ -49,7 +49,7 @@ class Parity:
         if self.verdict == "different":
             return "the checkpoint does not compute what the hooks do: do not use it"
         if self.verdict == "no_effect":
-            return "hooks and checkpoint agree, but no answer changed at this dose: that proves nothing, raise the dose"
+            return "hooks and checkpoint agree, but no answer changed, which proves nothing: ask other prompts"
         return "the checkpoint computes what the hooks do, and the intervention changes answers"
 
     def to_dict(self) -> dict[str, Any]:
