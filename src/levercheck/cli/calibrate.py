@@ -59,31 +59,28 @@ def calibrate(
 
 def _print(body: dict[str, Any], path: Path) -> None:
     settings = body["settings"]
-    table = Table(
-        title=f"Calibration of {body['intervention']} on {body['items']['role']} items", title_justify="left",
-        show_edge=False,
+    effects = Table(
+        title=f"Calibration of {body['intervention']} on {body['items']['role']} items, pp against no-op",
+        title_justify="left", show_edge=False,
     )  # fmt: skip
-    table.add_column("")
-    table.add_column("K", justify="right")
-    table.add_column("dose", justify="right")
-    table.add_column(f"{escape(settings['objective'])}, pp against no-op")
-    if settings["secondary"]:
-        table.add_column(f"{escape(settings['secondary'])}, pp")
+    wanted = [settings["objective"], *([settings["secondary"]] if settings["secondary"] else [])]
+    for column in ("", "K", "dose", *wanted, "‖Δ‖/‖h‖"):
+        effects.add_column(escape(column), overflow="fold", justify="right" if column in ("K", "dose") else "left")
     measured = [name for name in HARMS if any(name in c["harms"] for c in body["candidates"])]
-    for name in measured:
-        table.add_column(HARMS[name][0], justify="right")
-    table.add_column("‖Δ‖/‖h‖", justify="right")
+    harms = Table(title="Poison gate", title_justify="left", show_edge=False)
+    for column in ("K", "dose", *(HARMS[name][0] for name in measured)):
+        harms.add_column(column, overflow="fold", justify="right" if column in ("K", "dose") else "left")
     for cell in body["candidates"]:
         pair = {"k": cell["k"], "dose": cell["dose"]}
         mark = "chosen" if pair == body["selected"] else "poisoned" if cell["poison"] else ""
         mark = mark or ("shortlist" if pair in body["shortlist"] else "")
-        row = [mark, "" if cell["k"] is None else str(cell["k"]), f"{cell['dose']:g}"]
-        row.append(_interval(cell["surfaces"][settings["objective"]]["difference"]))
-        if settings["secondary"]:
-            row.append(_interval(cell["surfaces"][settings["secondary"]]["difference"]))
-        row += [_number(cell["harms"].get(name), *HARMS[name][1:]) for name in measured]
-        table.add_row(*row, _number(cell["relative_dose"], 1.0, ".3f"))
-    output.print(table)
+        at = ["" if cell["k"] is None else str(cell["k"]), f"{cell['dose']:g}"]
+        moved = [_interval(cell["surfaces"][name]["difference"]) for name in wanted]
+        effects.add_row(mark, *at, *moved, _number(cell["relative_dose"], 1.0, ".3f"))
+        harms.add_row(*at, *(_number(cell["harms"].get(name), *HARMS[name][1:]) for name in measured))
+    output.print(effects)
+    output.print()
+    output.print(harms)
     floor = next(step for step in body["trace"] if step["step"] == "tolerance")
     output.print(
         f"tolerance {floor['used_pp']:.2f} pp (asked {floor['requested_pp']:g}, one item of {floor['items']} is "
@@ -120,6 +117,6 @@ def _number(record: dict[str, Any] | None, scale: float, form: str) -> str:
     if record is None or record["value"] is None:
         return "" if record is None else "not estimable"
     if record["low"] is None:
-        return f"{scale * record['value']:{form}}"
+        return f"{scale * record['value']:{form}} n={record['n']}"
     low, high = (f"{scale * record[end]:{form}}" for end in ("low", "high"))
-    return f"{scale * record['value']:{form}} \\[{low}, {high}]"
+    return f"{scale * record['value']:{form}} \\[{low}, {high}] n={record['n']}"

@@ -45,6 +45,8 @@ def lock(
 
     if dose is None and (k is not None or reason is not None):
         raise UsageError("--k and --reason override the rule's choice together with --dose: give all or none")
+    if dose is not None and not (reason or "").strip():
+        raise UsageError("--dose overrides the rule's choice: say why with --reason")
     opened, stages = open_file(study, out, set_), Stages()
     lm = opened.load(stages, device)
     override = None if dose is None else Choice(k, dose, reason)

@@ -67,9 +67,10 @@ def write_lock(root: Path, lock: Lock, *, replace: bool = False) -> bool:
     """
     opened = opening_of(root)
     if opened is not None and opened["lock"] != lock.digest:
+        where = first_difference(read_lock(root).frozen, lock.frozen) if (root / LOCK).exists() else "its lock is gone"
         raise UsageError(
-            f"the confirm items were opened by lock {opened['lock'][:12]} at {opened['opened_at']}: no other lock can "
-            "follow, start a new run with other items"
+            f"the confirm items were opened by lock {opened['lock'][:12]} at {opened['opened_at']} and cannot be "
+            f"locked anew ({where}): start a new run with other items"
         )
     if (root / LOCK).exists():
         old = read_lock(root)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def grid(run: StudyRun) -> list[Column]:
     name, columns = declared.intervention, []
     made: dict[str, int | None] = {}
     for k in declared.ks or (None,):
-        chosen = replace(run, spec=chosen_spec(run.spec, k, 0.0))
+        chosen = run.with_levers(chosen_spec(run.spec, k, 0.0))
         lever = target_of(chosen, name)
         if lever.fingerprint in made:
             raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def _same_calibration(run: StudyRun, found: Mapping[str, Any]) -> None:
 
 
 def _locked_run(run: StudyRun, chosen: Mapping[str, Any] | None) -> StudyRun:
-    return run if chosen is None else replace(run, spec=chosen_spec(run.spec, chosen["k"], chosen["dose"]))
+    return run if chosen is None else run.with_levers(chosen_spec(run.spec, chosen["k"], chosen["dose"]))
 
 
 def _readout(run: StudyRun, name: str, levers: Sequence[Lever]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class StudyRun:
     root: Path
     lm: LanguageModel
     reporter: Reporter
+    units: dict[str, str] = field(default_factory=dict, repr=False)  # names of the latest efforts and balance units
     _items: dict[tuple[str, str], list[Item]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -52,6 +53,14 @@ class StudyRun:
         """Digest of what every unit rests on: seed, items, model, instrument. Levers are in the units' own keys."""
         declared = {"seed": self.spec.seed, "items": self.spec.items.model_dump(mode="json")}
         return digest({**declared, **self.upstream})
+
+    def with_levers(self, spec: StudySpec) -> StudyRun:
+        """The same run with other interventions; seed, items and benchmarks must be the same. What is known stays."""
+        other = replace(self, spec=spec)
+        for name in ("upstream", "key", "roles", "known"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     def digest_of(self, value: Any) -> str:
         """Short digest for a folder's name."""
