@@ -58,6 +58,7 @@ def attribution(
     """
     from levercheck.evidence.canonical import digest
     from levercheck.interventions.controls import ControlSpec
+    from levercheck.interventions.controls.draw import draw_controls, family_of
     from levercheck.interventions.scopes import parse_scope
     from levercheck.lm.model import load_model
     from levercheck.lm.saes.formats import load_sae
@@ -85,6 +86,16 @@ def attribution(
     else:
         with stages.stage("known facts", limit, "facts") as tick:
             pairs = embedded_pairs(lm, limit, seed, tick=tick)
+    sequences = [list(pair.tokens) for pair in pairs]
+    controls = []
+    if readout is not None and target is not None:
+        found = None
+        if match == "activation" and family_of(target) != "direction":
+            with stages.stage("measure components", len(pairs), "items") as tick:
+                found = component_statistics(lm, sequences, saes=held, tick=tick)
+        pool = pool_of(lm, target, readout, statistics=found, sequences=sequences, seed=seed)
+        spec = ControlSpec(match=match, draws=draws, seed=seed)
+        controls = draw_controls(target, spec, pool, exclude=excluded(readout, target))
     with stages.stage("attribute", len(pairs), "items") as tick:
         arrays = attribute_items(lm, pairs, saes=saes, reach=scope, tick=tick)
     rows = strongest(arrays, top)
@@ -98,16 +109,9 @@ def attribution(
         "dictionaries": {str(one.site): one.fingerprint for one in saes},
         "null": None,
     }
-    if readout is not None and target is not None:
-        spec = ControlSpec(match=match, draws=draws, seed=seed)
-        sequences = [list(pair.tokens) for pair in pairs]
-        found = None
-        if match == "activation":
-            with stages.stage("measure components", len(pairs), "items") as tick:
-                found = component_statistics(lm, sequences, saes=held, tick=tick)
-        pool = pool_of(lm, target, readout, statistics=found, sequences=sequences, seed=seed)
+    if target is not None:
         with stages.stage("first-order null", draws, "draws") as tick:
-            null = null_of(target, arrays, pairs, spec, pool, exclude=excluded(readout, target))
+            null = null_of(target, controls, arrays, pairs)
             tick(draws)
         facts["null"] = {
             "readout": target.facts.get("readout", target.fingerprint),

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from levercheck.errors import UsageError
-from levercheck.interventions.controls import ControlSpec
-from levercheck.interventions.controls.components import Component
-from levercheck.interventions.controls.draw import Pool, draw_controls, family_of
+from levercheck.interventions.controls.draw import family_of
 from levercheck.interventions.spec import Edit, Intervention
 from levercheck.lm.batches import token_batches
 from levercheck.lm.model import LanguageModel
@@ -95,20 +93,17 @@ def _slope(intervention: Intervention, edit: Edit, family: str, arrays: Mapping[
 
 
 def null_of(
-    target: Intervention,
-    arrays: Mapping[str, Array],
-    items: Sequence[PairItem],
-    spec: ControlSpec,
-    pool: Pool,
-    *,
-    exclude: Sequence[Component] = (),
+    target: Intervention, draws: Sequence[Intervention], arrays: Mapping[str, Array], items: Sequence[PairItem]
 ) -> FirstOrder:
-    """The target's predicted slope among those of `spec.draws` control draws, none of which is run."""
-    own = predicted(target, arrays)
-    draws = np.stack([predicted(one, arrays) for one in draw_controls(target, spec, pool, exclude=exclude)])
+    """The target's predicted slope among those of its control `draws` (of `draw_controls`), none of which is run."""
     clusters = [item.cluster for item in items]
     several = len(set(clusters)) < len(clusters)
-    return first_order(own, draws, clusters=clusters if several else None, cluster_unit="cluster" if several else None)
+    return first_order(
+        predicted(target, arrays),
+        np.stack([predicted(one, arrays) for one in draws]),
+        clusters=clusters if several else None,
+        cluster_unit="cluster" if several else None,
+    )
 
 
 def strongest(arrays: Mapping[str, Array], count: int) -> list[dict[str, Any]]:
