@@ -99,9 +99,17 @@ class Fitting:
         return {"model": self.lm.identity, "data": data, "prompt": self.tokens.facts, "split": self.parts.facts}
 
     def finish(
-        self, artifact: Artifact, draw: Callable[[], str], extra: dict[str, bytes], more: dict[str, Any]
+        self,
+        artifact: Artifact,
+        draw: Callable[[], str] | None,
+        extra: dict[str, bytes],
+        more: dict[str, Any],
+        also: Sequence[Path] = (),
     ) -> bool:
-        """Write readout, split, figure and, last, the sidecar that says it is complete; whether a figure was drawn."""
+        """Write readout, split, figure and, last, the sidecar that says it is complete; whether a figure was drawn.
+
+        `also`: files beside them that are already written.
+        """
         from levercheck.readouts.artifact import save_artifact
 
         facts = {
@@ -115,13 +123,14 @@ class Fitting:
         write_sidecar(self.out, self.out, facts, [], "started")
         for name, body in {SPLIT: self._split_rows(), **extra}.items():
             write_atomic(self.out / name, body)
-        drawn = True
+        drawn = draw is not None
         try:
-            write_atomic(self.out / FIGURE, draw().encode())
+            if draw is not None:
+                write_atomic(self.out / FIGURE, draw().encode())
         except MissingError as error:
             self.stages.notify(f"no figure: {error}")
             drawn = False
-        paths = [*save_artifact(artifact, self.out), *(self.out / name for name in (SPLIT, *extra))]
+        paths = [*save_artifact(artifact, self.out), *(self.out / name for name in (SPLIT, *extra)), *also]
         paths += [self.out / FIGURE] if drawn else []
         ended = {**facts, "ended": now(), "fingerprint": artifact.fingerprint}
         write_sidecar(self.out, self.out, ended, paths, "complete")
