@@ -139,6 +139,9 @@ def test_attribution_writes_arrays_and_ranks_a_readout(folder, capsys, tmp_path)
         run(capsys, *common, "--out", tmp_path / "a")
     with pytest.raises(NotEnoughDataError, match="27 different sets"):
         run(capsys, *common, "--readout", folder / "heads", "--k", 3, "--out", tmp_path / "b")
+    for wrong in (["--k", 3], ["--readout", folder / "direction", "--operator", "ablate"]):
+        with pytest.raises(UsageError, match=r"give --readout|no first-order prediction"):
+            run(capsys, *common, "--out", tmp_path / "b", *wrong)
     assert not (tmp_path / "b").exists()
 
 

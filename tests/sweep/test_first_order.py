@@ -52,6 +52,7 @@ def interventions(lm, sae):
     shift = {"heads": [(1, 3), (1, 0), (2, 2)], "directions": vectors(3, 3, width), "sigmas": [0.5, 1.0, 2.0]}
     return {
         "neurons": build.scale_neurons(lm, [(0, 1), (1, 2), (1, 30), (2, 5)]),
+        "zeroed": build.replace_neurons(lm, [(0, 1), (2, 5), (2, 7)]),
         "heads": Intervention("scale", (Edit(Site(1, O_PROJ_INPUT), head),)),
         "shift": build.shift_heads(lm, **shift),
         "shift absolute": build.shift_heads(lm, **shift, unit="absolute"),
@@ -83,6 +84,8 @@ def test_what_cannot_be_predicted_is_refused(tiny):
     hidden = place(tiny, Site(0, RESID_POST)).width
     with pytest.raises(UsageError, match="no first-order prediction"):
         predicted(build.ablate_direction(tiny, {1: vectors(0, hidden)}), arrays)
+    with pytest.raises(UsageError, match="no first-order prediction"):
+        predicted(build.replace_neurons(tiny, [(0, 1)], np.ones(tiny.shape)), arrays)
     with pytest.raises(UsageError, match="'residual' were not measured"):
         predicted(build.add_direction(tiny, {1: vectors(0, hidden)}), arrays)
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from levercheck.cli.console import Stages, clean, output
 from levercheck.cli.lever_options import ByOption, DtypeOption, KOption, LayersOption, OperatorOption, UnitOption
+from levercheck.errors import UsageError
 from levercheck.stats.estimate import Estimate
 
 SCOPES: dict[Literal["all", "last"], str] = {"all": "all", "last": "first_1"}
@@ -57,6 +58,7 @@ def attribution(
     Example: levercheck attribution --model embedded:smollm2-135m --out attribution --readout runs/facts/probes/h
     """
     from levercheck.evidence.canonical import digest
+    from levercheck.evidence.provenance import environment
     from levercheck.interventions.controls import ControlSpec
     from levercheck.interventions.controls.draw import draw_controls, family_of
     from levercheck.interventions.scopes import parse_scope
@@ -64,12 +66,16 @@ def attribution(
     from levercheck.lm.saes.formats import load_sae
     from levercheck.readouts.component_statistics import component_statistics
     from levercheck.sweep.control_pools import excluded, pool_of
-    from levercheck.sweep.first_order import attribute_items, null_of, strongest
+    from levercheck.sweep.first_order import attribute_items, check_predictable, null_of, strongest
     from levercheck.sweep.first_order_files import check_free, write_attribution
     from levercheck.sweep.levers import intervention_of
     from levercheck.sweep.pair_items import embedded_pairs, read_pairs
 
     check_free(out)
+    if chat and items is None:
+        raise UsageError("--chat says how to read --items: give --items, or leave --chat out")
+    if readout is None and any(option is not None for option in (operator, unit, layers, k)):
+        raise UsageError("--operator, --unit, --layer and --k say how to use --readout: give --readout")
     stages = Stages()
     stages.notify(f"loading {model}")
     lm = load_model(model, dtype=dtype, device=device, notify=stages.notify)
@@ -78,6 +84,7 @@ def attribution(
         chosen = None if layers is None else list(layers)
         where = parse_scope(SCOPES[scope])
         target = intervention_of(lm, readout, operator=operator, unit=unit, scope=where, layers=chosen, k=k, by=by)
+        check_predictable(target)
     saes = [load_sae(path) for path in sae or ()]
     held = [] if target is None else [edit.sae for edit in target.edits if edit.sae is not None]
     saes += [one for one in held if one.fingerprint not in {known.fingerprint for known in saes}]
@@ -107,6 +114,7 @@ def attribution(
         "scope": scope,
         "seed": seed,
         "dictionaries": {str(one.site): one.fingerprint for one in saes},
+        "packages": environment()["packages"],
         "null": None,
     }
     if target is not None:

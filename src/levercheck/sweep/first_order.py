@@ -21,6 +21,7 @@ from levercheck.sweep.pair_items import PairItem
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
+_FORMULAS = (("neurons", "scale"), ("heads", "scale"), ("heads", "shift"), ("sae", "sae_delta"))
 _NAMES = ("neurons", "heads", "head_gradients", "residual", "residual_relative")
 
 
@@ -52,16 +53,29 @@ def attribute_items(
 def predicted(intervention: Intervention, arrays: Mapping[str, Array]) -> Array:
     """Derivative of every item's D by the dose at the no-op dose, float64 [items].
 
-    For scaled neurons, heads and latents (delta form), shifted heads and directions added at `resid.post`. The
-    derivatives of the other operators need more than sums of gradients: a UsageError.
+    For scaled neurons, heads and latents (delta form), neurons replaced by zero, shifted heads and directions added at
+    `resid.post`. The derivatives of the other operators need more than sums of gradients: a UsageError.
     """
-    family = family_of(intervention)
-    slopes: Array = np.sum([_slope(intervention, edit, family, arrays) for edit in intervention.edits], axis=0)
+    check_predictable(intervention)
+    slopes: Array = np.sum([_slope(intervention, edit, arrays) for edit in intervention.edits], axis=0)
     return slopes
 
 
-def _slope(intervention: Intervention, edit: Edit, family: str, arrays: Mapping[str, Array]) -> Array:
-    name, layer = (family, intervention.operator), edit.site.layer
+def check_predictable(intervention: Intervention) -> None:
+    """UsageError where `predicted` has no formula for an intervention."""
+    name = (family_of(intervention), intervention.operator)
+    for edit in intervention.edits:
+        added = name == ("direction", "add") and edit.site.name == RESID_POST
+        zeroed = name == ("neurons", "replace") and not edit.arrays["values"].any()
+        if not (name in _FORMULAS or added or zeroed):
+            raise UsageError(
+                f"{intervention.operator} at {edit.site} has no first-order prediction: expected scale, replace by "
+                f"zero, shift, sae_delta, or add at {RESID_POST}"
+            )
+
+
+def _slope(intervention: Intervention, edit: Edit, arrays: Mapping[str, Array]) -> Array:
+    name, layer = (family_of(intervention), intervention.operator), edit.site.layer
 
     def of(key: str) -> Array:
         if key not in arrays:
@@ -69,9 +83,10 @@ def _slope(intervention: Intervention, edit: Edit, family: str, arrays: Mapping[
         return arrays[key]
 
     slope: Array
-    if name == ("neurons", "scale"):
+    if name[0] == "neurons":
         slope = of("neurons")[:, layer, edit.arrays["indices"]].sum(axis=1, dtype=np.float64)
-    elif name == ("sae", "sae_delta"):
+        return slope if name[1] == "scale" else -slope  # z ← (1 - α) z
+    if name[0] == "sae":
         slope = of(f"latents.{edit.site}")[:, edit.arrays["latents"]].sum(axis=1, dtype=np.float64)
     elif name == ("heads", "scale"):
         whole = np.unique(edit.arrays["indices"] // of("head_gradients").shape[-1])
@@ -80,15 +95,10 @@ def _slope(intervention: Intervention, edit: Edit, family: str, arrays: Mapping[
         gradients = of("head_gradients")[:, layer].reshape(len(of("head_gradients")), -1)
         sigma = edit.arrays["sigma"].astype(np.float64) if intervention.unit == "sigma" else 1.0
         slope = gradients[:, edit.arrays["indices"]].astype(np.float64) @ (edit.arrays["values"] * sigma)
-    elif name == ("direction", "add") and edit.site.name == RESID_POST:
+    else:
         gradients = of("residual_relative" if intervention.unit == "relative" else "residual")[:, layer]
         sigma = float(edit.arrays["sigma"][0]) if intervention.unit == "sigma" else 1.0
         slope = sigma * (gradients.astype(np.float64) @ edit.arrays["direction"].astype(np.float64))
-    else:
-        raise UsageError(
-            f"{intervention.operator} at {edit.site} has no first-order prediction here: expected scale, shift, "
-            f"sae_delta, or add at {RESID_POST}"
-        )
     return slope
 
 

@@ -16,7 +16,7 @@ from levercheck.errors import NotEnoughDataError, UsageError
 
 Component = tuple[int, int]
 Set = tuple[Component, ...]
-_ATTEMPTS = 200
+_ATTEMPTS = 1000
 
 
 def unconstrained(
