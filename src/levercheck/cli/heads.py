@@ -80,7 +80,9 @@ def fit(
         with job.stages.stage("read activations", len(examples), "texts") as tick:
             features = head_activations(job.lm, job.tokens, tick)
         with job.stages.stage("fit probes", job.parts.count + 1, "fits") as tick:
-            found = fit_heads(features, labels_of(examples), groups_of(examples), job.parts, c=c, tick=tick)
+            found = fit_heads(
+                features, labels_of(examples), groups_of(examples), job.parts, c=c, device=job.lm.device, tick=tick
+            )
         effects = None
         where: Literal["last_prompt", "all"] = "all" if gradient == "all" else "last_prompt"
         if gradient != "off" and _paired(job.data, job.parts):
@@ -99,6 +101,8 @@ def fit(
         return 0
     fits.print_data(dict(artifact.facts))
     _print_heads(artifact, rows[:10], "Heads by AUROC on the folds", False)
+    if rows[0]["cv_auroc"] <= 0.5:
+        output.print("[yellow]no head separates the labels on the folds: this ranking says nothing[/yellow]")
     if effects is not None:
         _print_heads(artifact, table_rows(artifact, "gradient")[:10], "Heads by gradient", True)
     _print_grid(artifact)

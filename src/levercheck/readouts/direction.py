@@ -8,7 +8,7 @@ on the fit part alone; the held-out part is read once per layer, for the report.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,10 @@ class MassMean:
 
     def project(self, features: np.ndarray[Any, Any]) -> Floats:
         """Projections float64 [items, ...] of features [items, ..., width]."""
-        found: Floats = np.einsum("n...w,...w->n...", features, self.directions, dtype=np.float64, optimize=True)
-        return found
+        width = features.shape[-1]
+        flat, vectors = features.reshape(len(features), -1, width), self.directions.reshape(-1, width)
+        columns = [flat[:, site].astype(np.float64) @ vectors[site] for site in range(len(vectors))]
+        return np.stack(columns, axis=1).reshape(features.shape[:-1])
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ def mass_mean(features: np.ndarray[Any, Any], labels: Bools) -> MassMean:
     nowhere = length <= NOWHERE * np.maximum(size, 1e-30)
     directions = np.where(nowhere[..., None], 0.0, (one - zero) / np.where(nowhere, 1.0, length)[..., None])
     low, high = ((mean * directions).sum(-1) for mean in (zero, one))
-    sigma = np.einsum("n...w,...w->n...", features, directions, dtype=np.float64, optimize=True).std(0)
-    return MassMean(directions, sigma, low, high)
+    unscaled = MassMean(directions, np.ones_like(low), low, high)
+    return replace(unscaled, sigma=unscaled.project(features).std(0))
 
 
 def nowhere(mass: MassMean) -> np.ndarray[Any, Any]:
@@ -159,16 +161,18 @@ def half_splits(
     kinds: dict[str, set[bool]] = {}
     for group, label in zip(groups, labels.tolist(), strict=True):
         kinds.setdefault(group, set()).add(label)
-    cosines = []
+    signs = np.zeros((2 * repeats, len(labels)), np.float32)  # weights whose sum is a difference of means
     for repeat in range(repeats):
         half = np.zeros(len(labels), bool)
         for kind in ({True}, {False}, {True, False}):
             members = [i for i, g in enumerate(groups) if kinds[g] == kind]
             drawn = folds_by_entity([groups[i] for i in members], 2, seed * HALVES + repeat)
             half[members] = [drawn[groups[i]] == 0 for i in members]
-        first, second = (mass_mean(features[side], labels[side]).directions for side in (half, ~half))
-        cosines.append((first * second).sum(-1))
-    table = np.array(cosines)
+        for row, side in ((2 * repeat, half), (2 * repeat + 1, ~half)):
+            signs[row] = _contrast(side & labels, side & ~labels)
+    differences = (signs @ features.reshape(len(features), -1)).reshape(repeats, 2, *features.shape[1:])
+    lengths = np.linalg.norm(differences, axis=-1)
+    table = (differences[:, 0] * differences[:, 1]).sum(-1) / np.maximum(lengths[:, 0] * lengths[:, 1], 1e-30)
     low, high = np.percentile(table, [2.5, 97.5], axis=0)
     note = "percentiles over halvings: the spread of one refit on half of the data"
     return [
@@ -188,6 +192,14 @@ def half_splits(
     ]
 
 
+def _contrast(one: Bools, zero: Bools) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Weights float32 [items] whose weighted sum of features is the difference of two means."""
+    if not one.any() or not zero.any():
+        raise NotEnoughDataError("a difference of means needs examples of both labels")
+    weights: np.ndarray[Any, np.dtype[np.float32]] = (one / one.sum() - zero / zero.sum()).astype(np.float32)
+    return weights
+
+
 def references(
     inside: np.ndarray[Any, Any], own: Bools, outside: np.ndarray[Any, Any], truth: Bools, *, seed: int, draws: int
 ) -> dict[str, Any]:
@@ -203,7 +215,8 @@ def references(
     sign = np.where(along[own].mean(0) >= along[~own].mean(0), 1.0, -1.0)
     random = areas((outside @ vectors.T) * sign, truth)
     permuted = [rng.permutation(own) for _ in range(draws)]
-    shuffled = np.array([areas(mass_mean(inside, labels).project(outside), truth) for labels in permuted])
+    differences = np.stack([_contrast(labels, ~labels) for labels in permuted]) @ inside
+    shuffled = areas(outside @ differences.T, truth)
     return {name: _chance(observed, found, seed) for name, found in (("random", random), ("shuffled", shuffled))}
 
 

@@ -117,8 +117,10 @@ def _batch(
     effects = []
     for gradient, z in zip(gradients, inputs, strict=True):
         product = (gradient.float() * z.detach().float()).reshape(*z.shape[:2], shape[1], -1).sum(-1)
-        effects.append(product[torch.arange(len(batch)), last] if where == "last_prompt" else product.sum(1))
-    return torch.stack(effects, 1).double().cpu().numpy(), mean.detach().double().cpu().numpy()
+        effects.append(
+            product[torch.arange(len(batch), device=lm.device), last] if where == "last_prompt" else product.sum(1)
+        )
+    return torch.stack(effects, 1).cpu().double().numpy(), mean.detach().cpu().double().numpy()
 
 
 @contextmanager

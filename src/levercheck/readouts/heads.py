@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from levercheck import stats
 from levercheck.errors import UsageError
@@ -61,9 +62,11 @@ def fit_heads(
     parts: Split,
     *,
     c: float = 1.0,
+    device: torch.device | None = None,
     tick: Callable[[int], None] = lambda fits: None,
 ) -> HeadsFit:
     """Probes and directions of features [examples, layers, heads, head width]; `tick` advances per fold and refit.
+    A CUDA `device` solves the probes there.
 
     A head in which both labels have one mean is left out and named; UsageError when that is so of all heads,
     NotEnoughDataError where a part or a fold lacks a label.
@@ -79,9 +82,10 @@ def fit_heads(
     kept = [i for i in range(len(everything)) if i not in gone]
     flat = flat if not gone else flat[:, kept]
     mass = mass_mean(flat[fit], own)
-    cv_auroc, cv_balanced = _cross_validated(flat[fit], own, parts.folds[fit], c, tick)
-    scores = fit_probes(flat[fit], own, c=c).scores(flat[held])
+    whole = fit_probes(flat[fit], own, c=c, device=device)
     tick(1)
+    scores = whole.scores(flat[held])
+    cv_auroc, cv_balanced = _cross_validated(flat[fit], own, parts.folds[fit], c, device, whole, tick)
     clusters = clusters_of([group for group, chosen in zip(groups, held, strict=True) if chosen])
     right = (scores > 0) == truth[:, None]
     return HeadsFit(
@@ -97,13 +101,19 @@ def fit_heads(
 
 
 def _cross_validated(
-    features: np.ndarray[Any, Any], labels: Bools, folds: Ints, c: float, tick: Callable[[int], None]
+    features: np.ndarray[Any, Any],
+    labels: Bools,
+    folds: Ints,
+    c: float,
+    device: torch.device | None,
+    start: Probes,
+    tick: Callable[[int], None],
 ) -> tuple[Floats, Floats]:
     """Mean over folds of AUROC and balanced accuracy of probes fitted on the other folds, float64 [sites] each."""
     found: tuple[list[Floats], list[Floats]] = ([], [])
     for fold in np.unique(folds):
         held = folds == fold
-        probes: Probes = fit_probes(features[~held], labels[~held], c=c)
+        probes = fit_probes(features[~held], labels[~held], c=c, device=device, start=start)
         scores = probes.scores(features[held])
         found[0].append(areas(scores, labels[held]))
         found[1].append(balanced((scores > 0) == labels[held][:, None], labels[held]))
