@@ -1,13 +1,19 @@
 """Readouts of any family on disk: named arrays in safetensors, what they mean in JSON; no pickle.
 
-| family | arrays |
-|---|---|
-| direction | directions float32 [layers, hidden] of length 1 at `resid.post`; sigma float32 [layers]: population standard deviation of the fit examples' projections; auroc float64 [layers], held out; cv_auroc float64 [layers]: over folds of the fit part; threshold float64 [layers] |
-| heads | layers, heads int64 [n]; directions float32 [n, head width]; sigma float32 [n]; auroc, balanced_accuracy, direction_auroc float64 [n], held out; cv_auroc, cv_balanced_accuracy float64 [n]: over folds of the fit part, what ranks rest on; gradient float64 [n] where it was measured; threshold float64 [n]; NAME_low, NAME_high: 95 % intervals, NaN where there is none |
-| sae | latents int64 [k]; weights float64 [k]; the dictionary lies beside them in `sae/` |
+direction
+    directions float32 [layers, hidden] of length 1 at `resid.post`; sigma float32 [layers]: population standard
+    deviation of the fit examples' projections; auroc float64 [layers], held out; cv_auroc float64 [layers]: over folds
+    of the fit part; threshold float64 [layers].
+heads
+    layers, heads int64 [n]; directions float32 [n, head width]; sigma float32 [n]; auroc, balanced_accuracy,
+    direction_auroc float64 [n], held out; cv_auroc, cv_balanced_accuracy float64 [n]: over folds of the fit part, what
+    ranks rest on; gradient float64 [n] where it was measured; threshold float64 [n]; NAME_low and NAME_high: intervals,
+    NaN where there is none.
+sae
+    latents int64 [k]; weights float64 [k]; the dictionary lies beside them in `sae/`.
 
-`facts` holds the identity of the model under "model", and plain data about how the readout was made. The family `neurons`
-has a class of its own, `levercheck.readouts.readout.Readout`.
+`facts` holds the identity of the model under "model", and plain data about how the readout was made. The family
+`neurons` has a class of its own, `levercheck.readouts.readout.Readout`.
 """
 
 from __future__ import annotations
