@@ -21,7 +21,7 @@ def test_every_item_once_and_one_length_per_batch():
 def test_a_prefix_can_be_used_many_times(tiny):
     prefix = SharedPrefix(tiny, [4, 5, 6, 7, 8, 9, 10, 11])  # longer than the sliding window
     prompts = [[20, 21, 22], [30, 31, 32]]
-    first, second = (last_logits(tiny, p, past_key_values=prefix.cache(len(p))) for p in (prompts, prompts[:1]))
+    first, second = (last_logits(tiny, p, **prefix.cache(len(p))) for p in (prompts, prompts[:1]))
     whole = last_logits(tiny, [[*prefix.ids, *p] for p in prompts], use_cache=False)
     assert (first - whole).abs().max() < 2e-5
     assert (first[:1] - second).abs().max() < 2e-5

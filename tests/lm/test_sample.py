@@ -110,20 +110,21 @@ class Scripted:
     """A model that gives one position of the logits it was made with, whatever it reads."""
 
     end_ids = frozenset({0})
+    cache_name = "cache"
     device = torch.device("cpu")
 
     def __init__(self, *rows):
         self.logits = torch.tensor(rows, dtype=torch.float16)[:, None]
 
     def model(self, **_):
-        return SimpleNamespace(logits=self.logits, past_key_values=None)
+        return SimpleNamespace(logits=self.logits, cache=None)
 
     def decode(self, ids):
         return " ".join(map(str, ids))
 
 
 def once(lm, keys, **settings):
-    prefix = SimpleNamespace(cache=lambda rows: None)
+    prefix = SimpleNamespace(cache=lambda rows: {})
     sampling = Sampling(samples=2, max_new_tokens=1, **settings)
     return sample_batch(lm, prefix, [[1]] * len(keys), keys, sampling, 0)
 

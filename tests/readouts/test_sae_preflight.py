@@ -133,6 +133,13 @@ def test_verdicts(tiny):
     assert "0.05 times as long" in " ".join(failed.reasons)
     silent = dataclasses.replace(sae, b_enc=np.full(sae.latents, -1e6, np.float32))
     assert "no latent is ever on" in preflight(tiny, silent, own, first=1).reasons
+    broken = dataclasses.replace(sae, w_dec=np.full_like(sae.w_dec, 1e38))
+    found = preflight(tiny, broken, own, first=1)
+    assert found.verdict == "fail"
+    assert "not finite" in found.reasons[0]
+    elsewhere = dataclasses.replace(sae, facts={"model": {"weights": "others"}})
+    assert "another model (weights differs)" in " ".join(preflight(tiny, elsewhere, own, first=1).reasons)
+    assert preflight(tiny, sae, [[1], *own], first=1).to_dict()["sequences_too_short"] == 1
     one = preflight(tiny, sae, own[:1], first=1)
     assert one.verdict == "warn"
     assert one.estimates["explained"].low is None

@@ -31,6 +31,7 @@ from levercheck.cli import (
     reanalyze,
     run,
     sae,
+    steer,
     vectors,
     verify,
 )
@@ -83,6 +84,7 @@ app.command(importing.import_, name="import")
 app.command(inventory.inventory)
 app.command(attribution.attribution)
 app.command(controls.app)
+app.command(steer.steer)
 app.command(bake.bake)
 app.command(vectors.import_vector)
 app.command(vectors.export_vector)

@@ -28,7 +28,7 @@ app = cyclopts.App(
     name="sae", help="Sparse autoencoders: look at one, train a small one, fit a readout on its features."
 )
 REPORT = "preflight.json"
-HELD_OUT = 10  # one passage of so many is not trained on
+HELD_OUT, MEASURED = 10, 64  # one passage of ten is not trained on, at most so many
 STYLES = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red"}
 _LINES = {
     "explained": "variance explained",
@@ -129,7 +129,7 @@ def train(
         _refuse(out, FACTS)
         passages = _passages(text, sequences, seed)
         order = shuffled([str(i) for i in range(len(passages))], seed, "held out")
-        held = {int(i) for i in order[: max(2, len(order) // HELD_OUT)]}
+        held = {int(i) for i in order[: min(MEASURED, max(2, len(order) // HELD_OUT))]}
         lm = _load(model, dtype, device, stages)
         place(lm, where)  # a site that is not there is refused before any work
         ids = [lm.start_ids + lm.encode(passage) for passage in passages]

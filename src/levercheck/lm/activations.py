@@ -123,6 +123,6 @@ def _check(sequences: Sequence[Sequence[int]], regions: Sequence[Region]) -> Non
     for number, (sequence, (start, stop)) in enumerate(zip(sequences, regions, strict=True)):
         if not 0 <= start < stop <= len(sequence):
             raise UsageError(
-                f"region ({start}, {stop}) of sequence {number} with {len(sequence)} tokens: expected 0 <= start < stop "
-                "<= length"
+                f"region ({start}, {stop}) of sequence {number} with {len(sequence)} tokens: expected 0 <= start < stop"
+                " <= length"
             )

@@ -103,17 +103,17 @@ class SharedPrefix:
     """Keys and values of a prompt prefix that many sequences share, computed once under the hooks then in force."""
 
     def __init__(self, lm: LanguageModel, ids: Sequence[int]) -> None:
-        self.ids = list(ids)
+        self.ids, self._name = list(ids), lm.cache_name
         self._cache: Any = None
         if self.ids:
             with torch.inference_mode():
                 tokens = torch.tensor([self.ids], device=lm.device)
-                self._cache = lm.decoder(input_ids=tokens, use_cache=True).past_key_values
+                self._cache = getattr(lm.decoder(input_ids=tokens, use_cache=True), self._name)
 
-    def cache(self, rows: int) -> Any:
-        """A fresh cache for `rows` continuations (None when the prefix is empty)."""
+    def cache(self, rows: int) -> dict[str, Any]:
+        """A fresh cache for `rows` continuations, as the model's argument ({} when the prefix is empty)."""
         if self._cache is None:
-            return None
+            return {}
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(rows)
-        return cache
+        return {self._name: cache}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
@@ -23,9 +23,6 @@ from levercheck.lm.cache import cached
 from levercheck.lm.embedded import EMBEDDED, gguf_file
 from levercheck.lm.kernels import use_fast_kernels
 from levercheck.lm.sites import MlpSite, mlp_sites
-
-# transformers 5.24 calls this argument `cache`, earlier ones know only the old name, which works until 5.40
-warnings.filterwarnings("ignore", message="`past_key_values` is deprecated", category=FutureWarning)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _UNLIKE = ("A", "z", "1", "é", '"', "中")  # first characters of a turn, as unlike as tokenizers may find them
@@ -54,6 +51,11 @@ class LanguageModel:
         """The trunk: everything but the language-model head."""
         decoder: nn.Module = self.model.get_decoder()
         return decoder
+
+    @cached_property
+    def cache_name(self) -> str:
+        """What the model calls its cache, as an argument and in its output: `cache` from transformers 5.24 on."""
+        return "cache" if "cache" in inspect.signature(self.decoder.forward).parameters else "past_key_values"
 
     @cached_property
     def write_norms(self) -> tuple[torch.Tensor, ...]:

@@ -62,7 +62,7 @@ def sample_batch(
     draws = np.stack([uniforms(seed, key, sampling) for key in keys])  # [items, samples, positions]
     output = lm.model(
         input_ids=torch.tensor([list(p) for p in prompts], device=lm.device),
-        past_key_values=prefix.cache(len(prompts)),
+        **prefix.cache(len(prompts)),
         use_cache=True,
         logits_to_keep=1,
     )
@@ -86,12 +86,12 @@ def sample_batch(
                     children.setdefault((row, token), []).append(pair)
         if not children or position == sampling.max_new_tokens - 1:
             break
-        kept = output.past_key_values
+        kept = getattr(output, lm.cache_name)
         parents = [row for row, _ in children]
         if parents != list(range(len(states))):
             kept.batch_select_indices(torch.tensor(parents, device=lm.device))
         step = torch.tensor([[token] for _, token in children], device=lm.device)
-        output = lm.model(input_ids=step, past_key_values=kept, use_cache=True, logits_to_keep=1)
+        output = lm.model(input_ids=step, use_cache=True, logits_to_keep=1, **{lm.cache_name: kept})
         states = list(children.values())
     return [
         [_answer(lm, tokens[i, s], logprobs[i, s], (i, s) in stopped) for s in range(sampling.samples)]

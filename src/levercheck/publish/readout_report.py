@@ -6,15 +6,17 @@ until escaped: the page escapes every text, Markdown every character that means 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from levercheck.errors import MissingError
 from levercheck.evidence.files import write_atomic
+from levercheck.publish import format
 from levercheck.publish.card import escape as escape_markdown
 from levercheck.publish.extras import require
+from levercheck.publish.figures import Width
 from levercheck.publish.readout_figures import drawings, figure_words
 from levercheck.publish.readout_sections import report
 from levercheck.publish.readout_view import Block, Cell, Code, Est, Part, Report, Table, Text, Word, est_text, visible
@@ -22,8 +24,24 @@ from levercheck.publish.svg import inline
 
 PAGE, TWIN, FIGURES = "report.html", "report.md", "figures"
 
-TONES = {"shown": "good", "stable": "good", "not shown": "open", "L1 artefact": "bad"}
-MARKS = {"shown": "✓", "stable": "✓", "not shown": "~", "L1 artefact": "✗"}
+TONES = {
+    "shown": "good",
+    "stable": "good",
+    "not shown": "open",
+    "L1 artefact": "bad",
+    "balanced": "good",
+    "imbalanced": "bad",
+    **format.TONES,
+}
+MARKS = {
+    "shown": "✓",
+    "stable": "✓",
+    "not shown": "~",
+    "L1 artefact": "✗",
+    "balanced": "✓",
+    "imbalanced": "✗",
+    **format.MARKS,
+}
 
 
 def write_readout_report(folder: Path, material: Mapping[str, Any]) -> list[Path]:
@@ -35,17 +53,23 @@ def write_readout_report(folder: Path, material: Mapping[str, Any]) -> list[Path
     packages the report has no figures and says so; without jinja2 it cannot be made (MissingError), and nothing is
     written. The same material always gives the same bytes.
     """
+    return write_report(folder, report(material), lambda: drawings(material))
+
+
+def write_report(
+    folder: Path, content: Report, drawn: Callable[[], Mapping[str, Callable[[Width], str]]]
+) -> list[Path]:
+    """Write a report's page, its Markdown twin and its figures under `folder` and return their paths."""
     require("jinja2")
-    content = report(material)
     figures: dict[str, dict[str, str]] = {}
     absent = None
     try:
         require("altair", "vl_convert")
-        figures = {name: {"wide": draw("wide"), "narrow": draw("narrow")} for name, draw in drawings(material).items()}
+        figures = {name: {"wide": draw("wide"), "narrow": draw("narrow")} for name, draw in drawn().items()}
     except MissingError as error:
         absent = str(error)
     pages = {PAGE: report_html(content, figures, absent), TWIN: report_markdown(content, figures, absent)}
-    pages |= {f"{FIGURES}/{name}.svg": drawn["wide"] for name, drawn in figures.items()}
+    pages |= {f"{FIGURES}/{name}.svg": variants["wide"] for name, variants in figures.items()}
     for name, text in pages.items():
         write_atomic(folder / name, text.encode())
     return [folder / name for name in pages]

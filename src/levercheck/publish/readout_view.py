@@ -130,6 +130,8 @@ class Report:
     facts: str
     sections: Sequence[Section]
     strip: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    kicker: str = "levercheck readout report"
+    source: str = "the rows of a workspace"
 
 
 def at(found: Any, *path: str) -> Any:

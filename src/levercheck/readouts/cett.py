@@ -65,7 +65,7 @@ def capture_batch(
             lm.decoder(**left_padded(lm, [[*prefix.ids, *s] for s in sequences]), use_cache=False)
         else:
             ids, _ = right_padded(lm, sequences)
-            lm.decoder(input_ids=ids, past_key_values=prefix.cache(len(sequences)), use_cache=bool(prefix.ids))
+            lm.decoder(input_ids=ids, use_cache=bool(prefix.ids), **prefix.cache(len(sequences)))
     finally:
         for handle in handles:
             handle.remove()

@@ -9,7 +9,7 @@ are read where it stands. One more splice replaces every position, as `sae_full`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,11 +17,13 @@ import numpy as np
 import torch
 
 from levercheck.errors import NotEnoughDataError, UsageError
+from levercheck.evidence.identity import first_difference
 from levercheck.lm.activations import watching
 from levercheck.lm.batches import right_padded, token_batches
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.places import Place, place
 from levercheck.lm.saes.sae import Sae
+from levercheck.lm.trunk import lower, resumed
 from levercheck.stats import Estimate, proportion
 from levercheck.stats.resampling import bootstrap_totals
 
@@ -101,15 +103,20 @@ def preflight(
     for batch in token_batches(used, _BATCH):
         measured.take(batch)
         tick(len(batch))
-    estimates = measured.estimates()
-    verdict, reasons = judged(estimates)
     kept = int(measured.sums["tokens"].sum())
-    return Preflight(verdict, reasons, estimates, kept, lead * len(used), measured.long, {"sequences": len(used)})
+    if not kept:
+        raise NotEnoughDataError("every activation is unusually long: give other text")
+    estimates = measured.estimates()
+    verdict, reasons = judged(estimates, _other_model(lm, sae))
+    facts = {"sequences": len(used), "sequences_too_short": len(sequences) - len(used)}
+    return Preflight(verdict, reasons, estimates, kept, lead * len(used), measured.long, facts)
 
 
-def judged(found: dict[str, Estimate]) -> tuple[Verdict, tuple[str, ...]]:
-    """A bound must clear a threshold for a pass, and must miss the lower one entirely for a fail."""
-    fails, warns = [], []
+def judged(found: dict[str, Estimate], doubts: Sequence[str] = ()) -> tuple[Verdict, tuple[str, ...]]:
+    """A bound must clear a threshold for a pass, and must miss the lower one entirely for a fail; doubts are warnings."""
+    fails, warns = [], list(doubts)
+    if found["nll_spliced"].value is None and found["nll_clean"].value is not None:
+        fails.append("the model's losses are not finite where reconstructions stand")
     for name, good, bad in (("explained", EXPLAINED, EXPLAINED_FAIL), ("recovered", RECOVERED, RECOVERED_FAIL)):
         estimate = found[name]
         what = {"explained": "of the variance is explained", "recovered": "of the loss is recovered"}[name]
@@ -144,6 +151,12 @@ def judged(found: dict[str, Estimate]) -> tuple[Verdict, tuple[str, ...]]:
     )
 
 
+def _other_model(lm: LanguageModel, sae: Sae) -> list[str]:
+    made_on = sae.facts.get("model")
+    different = first_difference(made_on, lm.identity) if isinstance(made_on, dict) else None
+    return [] if different is None else [f"it was trained on another model ({different} differs)"]
+
+
 class _Measured:
     """Sums per sequence. A first pass over all activations is not kept: variance is taken from raw moments."""
 
@@ -159,8 +172,18 @@ class _Measured:
         self.long = 0
 
     def take(self, batch: list[int]) -> None:
-        """Four passes of one batch: clean, spliced, zeroed, and spliced at every position."""
+        """Four passes of one batch: clean, spliced, zeroed, spliced at every position; the layers below run once."""
         ids, last = right_padded(self.lm, [self.sequences[i] for i in batch])
+        with self._above(ids):
+            self._passes(batch, ids, last)
+
+    def _above(self, ids: torch.Tensor) -> AbstractContextManager[None]:
+        first = self.sae.site.layer
+        if first == 0:
+            return nullcontext()
+        return resumed(self.lm, first, lower(self.lm, first, input_ids=ids, use_cache=False))
+
+    def _passes(self, batch: list[int], ids: torch.Tensor, last: torch.Tensor) -> None:
         position = torch.arange(ids.shape[1], device=ids.device)[None]
         real = (position >= self.lead) & (position <= last[:, None])
         seen: list[torch.Tensor] = []

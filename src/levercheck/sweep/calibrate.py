@@ -78,7 +78,8 @@ def calibrate(
         arms = [LeverArm(BASE), *(arm for column in columns for arm in column.arms)]
         for line in outlook(run, arms, ROLE, surfaces).lines:
             notify(line)
-        body = _body(run, declared, columns, surfaces)
+        asked = asked_of(run, columns)
+        body = {"schema": SCHEMA, "key": digest(asked), **asked}
         _refuse_locked(root, body["key"])
         units, measured = _measure(run, columns, surfaces)
         body |= {"units": units, **_choose(run, declared, columns, measured)}
@@ -228,24 +229,24 @@ def _warnings(
     return found
 
 
-def _body(run: StudyRun, declared: Calibrate, columns: Sequence[Column], surfaces: Sequence[str]) -> dict[str, Any]:
-    """What was asked, with a key that another artifact, grid or item list changes."""
-    name = declared.intervention
+def asked_of(run: StudyRun, columns: Sequence[Column]) -> dict[str, Any]:
+    """What a calibration was asked: its digest is the key, which another model, artifact, grid or item list changes."""
+    declared, surfaces = run.spec.calibrate, surfaces_of(run.spec)
+    assert declared is not None
     items = {
         surface: digest([[i.id, i.cluster, i.text, list(i.tokens)] for i in run.items(surface, ROLE)])
         for surface in surfaces
     }
-    asked = {
+    return {
         "run": run.key,
         "settings": declared.model_dump(mode="json"),
-        "intervention": name,
+        "intervention": declared.intervention,
         "operator": columns[0].intervention.operator,
         "scope": str(columns[0].intervention.scope),
         "noop": columns[0].intervention.noop,
         "levers": [{"k": c.k, "fingerprint": c.intervention.fingerprint} for c in columns],
         "items": {"role": ROLE, "digests": items, "n": {s: len(run.items(s, ROLE)) for s in surfaces}},
     }
-    return {"schema": SCHEMA, "key": digest(asked), **asked}
 
 
 def _refuse_locked(root: Path, key: str) -> None:

@@ -29,7 +29,7 @@ from levercheck.study.lock import (
 )
 from levercheck.study.spec import StudySpec, inside
 from levercheck.study.used import CONFIRM, items_record, readout_items, refuse_used, units_used
-from levercheck.sweep.calibrate import CALIBRATION, grid
+from levercheck.sweep.calibrate import CALIBRATION, asked_of, grid
 from levercheck.sweep.cells import BASE, NOOP, LeverArm
 from levercheck.sweep.lever_sets import Lever, arms_of, levers_of
 from levercheck.sweep.outlook import outlook
@@ -185,15 +185,7 @@ def _chosen(run: StudyRun, override: Choice | None) -> dict[str, Any] | None:
 
 def _same_calibration(run: StudyRun, found: Mapping[str, Any]) -> None:
     """UsageError where the calibration is of other settings, another scope or another lever than the study now has."""
-    assert run.spec.calibrate is not None
-    columns = grid(run)
-    now = {
-        "run": run.key,
-        "scope": str(columns[0].intervention.scope),
-        "settings": run.spec.calibrate.model_dump(mode="json"),
-        "levers": [{"k": c.k, "fingerprint": c.intervention.fingerprint} for c in columns],
-    }
-    for name, value in now.items():
+    for name, value in asked_of(run, grid(run)).items():
         difference = first_difference(found.get(name), _plain(value), name)
         if difference:
             raise UsageError(

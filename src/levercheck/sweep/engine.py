@@ -135,12 +135,12 @@ class Engine:
         cache = kv.selected(prefix, by_row) if prefix is not None else (kv.new_cache() if use_cache else None)
         steps = Steps.prompt([len(prompts[i]) for i in spread.tolist()], device)
         first = hooks.first_layer
-        passed: dict[str, Any] = {"past_key_values": cache, "use_cache": cache is not None}
+        passed = self._cached(cache)
         with head_at(self.lm, last[spread]):
             if self.share_trunk and count > 1 and first > 0:
                 below = None if cache is None else self._lower_cache(prefix, len(prompts))
                 hooks.at(None)
-                hidden = lower(self.lm, first, input_ids=ids, past_key_values=below, use_cache=below is not None)
+                hidden = lower(self.lm, first, input_ids=ids, **self._cached(below))
                 hooks.at(steps)
                 with resumed(self.lm, first, hidden[spread]):
                     logits = self.lm.model(input_ids=ids[spread], **passed).logits
@@ -171,7 +171,7 @@ class Engine:
             filled = [h or [0] for h in own]  # a row of nothing but filling is not read
             if any(own):
                 ids, _ = right_padded(self.lm, filled)
-                self.lm.decoder(input_ids=ids, past_key_values=cache, use_cache=True)
+                self.lm.decoder(input_ids=ids, **self._cached(cache))
                 longest = len(self.prefix) + ids.shape[1]
             kv.right_aligned(cache, [longest - n for n in sizes])
             cache = kv.selected(cache, spread)
@@ -192,10 +192,13 @@ class Engine:
             input_ids=tokens,
             attention_mask=mask,
             position_ids=torch.tensor(list(positions), device=device)[:, None],
-            past_key_values=cache,
-            use_cache=True,
+            **self._cached(cache),
         ).logits
         return logits[:, -1].float()
+
+    def _cached(self, cache: Any) -> dict[str, Any]:
+        """A cache as the model's arguments."""
+        return {"use_cache": False} if cache is None else {self.lm.cache_name: cache, "use_cache": True}
 
     def _prefix(self, hooks: Hooks, treatments: tuple[int, ...]) -> Any:
         """The prefix's cache, one row per treatment ((): one unhooked row); None without a prefix."""
@@ -209,7 +212,7 @@ class Engine:
             if treatments:
                 hooks.assign(range(rows))
                 hooks.at(Steps.before_answer(), record=False)
-            self.lm.decoder(input_ids=ids, past_key_values=cache, use_cache=True)
+            self.lm.decoder(input_ids=ids, **self._cached(cache))
             if treatments:
                 hooks.assign(present)
             self._prefix_of = (treatments, cache)

@@ -65,6 +65,7 @@ def levers_of(run: StudyRun) -> list[Lever]:
     _write_down(run, levers, prints)
     unit = run.unit(f"balance/{run.digest_of(prints)}", schema.BALANCE, ["lever", "control", "covariate"], prints)
     run.compute(unit, "balance of controls", [None], len(balance), lambda _: balance)
+    run.units["balance"] = unit.name
     return levers
 
 
@@ -200,6 +201,7 @@ def _efforts(run: StudyRun, levers: Sequence[Lever]) -> dict[tuple[Any, ...], fl
         return [_effort_row(lever, effort, one) for (lever, effort), one in zip(batch, found, strict=True)]
 
     rows = run.compute(unit, "equal efforts", list(_chunks(wanted, 64)), len(wanted), work)
+    run.units["efforts"] = unit.name
     keys = rows.select("lever", "control", "draw", "target", "dose").iter_rows()
     return {(lever, control, draw, target): dose for lever, control, draw, target, dose in keys}
 

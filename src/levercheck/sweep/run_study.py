@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,12 @@ from levercheck.lm.model import LanguageModel
 from levercheck.study.spec import StudySpec
 from levercheck.sweep.cells import BASE, NOOP, LeverArm, cell_work
 from levercheck.sweep.lever_sets import arms_of, levers_of
+from levercheck.sweep.outlook import outlook
 from levercheck.sweep.study import StudyRun
 
 STUDY = "study.json"
 SCHEMA = "levercheck.study/v1"
+EXPLORED = "tune"
 ORDER = ["lever", "control", "draw", "dose", "item_id"]
 
 
@@ -37,6 +39,8 @@ def open_study(spec: StudySpec, base: Path, root: Path, lm: LanguageModel, repor
         note(root, "planned", key=run.key)
         return run
     stored = read_json(path)
+    if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
+        raise UsageError(f"'{root}' holds another kind of run: give --out a new or empty directory")
     changed = [name for name in ("key", "model", "instrument") if stored.get(name) != body[name]]
     if changed:
         raise UsageError(
@@ -105,11 +109,18 @@ def noted(run: StudyRun, role: str) -> Iterator[None]:
 
 
 def run_study(
-    spec: StudySpec, base: Path, root: Path, lm: LanguageModel, reporter: Reporter, role: str = "tune"
+    spec: StudySpec,
+    base: Path,
+    root: Path,
+    lm: LanguageModel,
+    reporter: Reporter,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> tuple[StudyRun, list[str]]:
-    """The exploratory run: the declared levers, controls and doses on one role's items."""
+    """The exploratory run: the declared levers, controls and doses on the tune items."""
     run = open_study(spec, base, root, lm, reporter)
-    with noted(run, role):
-        levers = levers_of(run)
-        names = run_cells(run, role, arms_of(run, levers))
+    with noted(run, EXPLORED):
+        arms = arms_of(run, levers_of(run))
+        for line in outlook(run, arms, EXPLORED, spec.benchmarks).lines:
+            notify(line)
+        names = run_cells(run, EXPLORED, arms)
     return run, names
