@@ -113,7 +113,7 @@ def preflight(
 
 
 def judged(found: dict[str, Estimate], doubts: Sequence[str] = ()) -> tuple[Verdict, tuple[str, ...]]:
-    """A bound must clear a threshold for a pass, and must miss the lower one entirely for a fail; doubts are warnings."""
+    """A bound must clear a threshold for a pass, and must miss the lower one entirely for a fail; doubts warn."""
     fails, warns = [], list(doubts)
     if found["nll_spliced"].value is None and found["nll_clean"].value is not None:
         fails.append("the model's losses are not finite where reconstructions stand")
