@@ -1,0 +1,239 @@
+"""A study's levers as one page: standings, effects beside controls, doses, balance, instrument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from levercheck import __version__
+from levercheck.publish.lever_figures import benchmarks, drawings, points
+from levercheck.publish.readout_report import write_report
+from levercheck.publish.readout_view import (
+    Block,
+    Cell,
+    Figure,
+    Number,
+    Part,
+    Report,
+    Section,
+    Table,
+    Text,
+    Word,
+    est,
+    missing,
+    plain,
+    records,
+    settings_rows,
+    table,
+)
+
+Material = Mapping[str, Any]
+LIMIT = (
+    "Effort is how far a lever moves the residual stream at one common layer, as a share of its length: levers of "
+    "different families are compared at equal effort, not at equal dose. A draw of a control is turned by as much."
+)
+LOCKED = "opened once, under a lock"
+EXPLORED = "exploratory, nothing is locked"
+MEANING = {"": "construct", "Metric: ": "metric", "Caution: ": "caution"}
+CURVES = "Change of the rate against the baseline on the same items, with 95 % intervals; grey: draws of controls."
+STRONGEST = (
+    "Every lever at its strongest declared point; below it the change beyond its control's draws, and where a new draw "
+    "would fall."
+)
+DOSES = "Doses were found on tune items, blind to outcomes, until the measured effort was within the tolerance."
+BALANCE = (
+    "A standardised mean difference beyond 0.25 in size is marked: that control differs from the lever in more than "
+    "what it was chosen for."
+)
+NOOP = "every hook at its no-op dose: largest difference from the unhooked logits"
+
+
+def write_lever_report(folder: Path, material: Material) -> list[Path]:
+    """Write `report.html`, `report.md` and `figures/*.svg` under `folder` and return their paths.
+
+    `material` has spec, audit and model (plain data), efforts, balance and benchmarks (lists of plain rows).
+    """
+    return write_report(folder, lever_report(material), lambda: drawings(material))
+
+
+def lever_report(material: Material) -> Report:
+    """The content of the page."""
+    audit = table(material, "audit")
+    standings = records(audit, "standings")
+    role = audit.get("role")
+    return Report(
+        title=f"Levers of {table(material, 'spec').get('study')}",
+        headline=_headline(standings),
+        limit=LIMIT,
+        facts=(
+            f"Model: {table(material, 'model').get('name')}. Items of role {role}: "
+            f"{LOCKED if role == 'confirm' else EXPLORED}. Intervals are 95 % unless marked; n counts items, and the "
+            "second count is the entities taken as independent."
+        ),
+        sections=[
+            _standings(standings),
+            *[_effects(material, benchmark) for benchmark in benchmarks(material)],
+            _doses(records(material, "efforts")),
+            _balance(records(material, "balance")),
+            _instrument(table(audit, "instrument")),
+            _made(material),
+        ],
+        strip=[(f"{s['lever']}: {s['name']}", str(s["standing"])) for s in standings],
+        kicker="levercheck lever report",
+        source="the rows of a study",
+    )
+
+
+def _headline(standings: Sequence[Mapping[str, Any]]) -> str:
+    control = [s for s in standings if s["name"] == "control"]
+    if not control:
+        return "No margin is declared, so nothing is graded: effects stand beside their controls."
+    by_word: dict[str, list[str]] = {}
+    for standing in control:
+        by_word.setdefault(str(standing["standing"]), []).append(str(standing["lever"]))
+    parts = "; ".join(f"{word.replace('_', ' ')} for {', '.join(names)}" for word, names in by_word.items())
+    return f"That it is a lever: {parts}."
+
+
+def _standings(standings: Sequence[Mapping[str, Any]]) -> Section:
+    if not standings:
+        return Section(
+            "standings", "Standings", [missing("standings", "Declare primary and externality with margins.")]
+        )
+    rows: list[list[Cell]] = []
+    details: list[Part] = []
+    for s in standings:
+        rows.append([_name(s), str(s["name"]), Word(str(s["standing"]).replace("_", " ")), str(s["reason"])])
+        criteria: list[list[Cell]] = [
+            [c["text"], est(s, "estimates", c["estimate"], against=c["threshold"]), Word(c["outcome"])]
+            for c in s["criteria"]
+        ]
+        listed = Table(str(s["claim"]), ["criterion", "estimate", "outcome"], criteria)
+        details.append(Part(f"{s['lever']}: {s['name']}", [listed], closed=True))
+    first = Table("", ["lever", "gate", "standing", "reason"], rows)
+    return Section("standings", "Standings", [first, *details])
+
+
+def _effects(material: Material, benchmark: str) -> Section:
+    own = points(material, benchmark)
+    meaning = next((b for b in records(material, "benchmarks") if b["id"] == benchmark), {})
+    base = Number.read("baseline", table(material, "audit", "baseline").get(benchmark))
+    assert isinstance(base, Number)
+    told = [f"{label}{meaning[part]}." for label, part in MEANING.items() if meaning.get(part)]
+    effects: list[list[Cell]] = []
+    against: list[list[Cell]] = []
+    for point in own:
+        row: list[Cell] = [_name(point), "" if point["dose"] is None else plain(point["dose"])]
+        row += [est(point, name) for name in ("rate", "change", "value_change", "mass_change", "relative_dose")]
+        effects.append([*row, plain(point["degenerate"])])
+        for control, found in point["controls"].items():
+            against += _against(point, control, found)
+    blocks: list[Block] = [
+        Text(" ".join(told)),
+        Text(f"Baseline: {base.sentence()}."),
+        Figure(f"curves-{benchmark}", CURVES),
+        Figure(f"levers-{benchmark}", STRONGEST),
+        Table(
+            "Effects",
+            ["lever", "dose", "rate", "change", "change of logit", "change of probability", "at the sites", "broken"],
+            effects,
+        ),
+        Table(
+            "Against the draws of controls",
+            ["lever", "control", "lever minus draws", "a new draw", "rank p", "smallest p possible"],
+            against,
+            "no control was declared",
+        ),
+    ]
+    return Section(f"on-{benchmark}", f"On {benchmark}", blocks)
+
+
+def _against(point: Mapping[str, Any], control: str, found: Mapping[str, Any]) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for what in ("rate", "value"):
+        result = found[what]
+        if result is not None:
+            draws = f"{control}, {found['draws']} draws"
+            row: list[Cell] = [f"{_name(point)}, {what}", draws, est(result, "difference")]
+            row += [est(result, "prediction", counted="item"), plain(result["p"]), plain(result["attainable_p"])]
+            rows.append(row)
+    return rows
+
+
+def _name(point: Mapping[str, Any]) -> str:
+    return str(point["lever"]) if point["at"] is None else f"{point['lever']} at {point['kind']} {point['at']:g}"
+
+
+def _doses(efforts: Sequence[Mapping[str, Any]]) -> Section:
+    rows: list[list[Cell]] = []
+    for lever, control, target in dict.fromkeys((r["lever"], r["control"], r["target"]) for r in efforts):
+        own = [r for r in efforts if (r["lever"], r["control"], r["target"]) == (lever, control, target)]
+        found = [r for r in own if r["dose"] is not None]
+        name = lever if control is None else f"{lever}, {control} draws"
+        spans = [
+            _span([r["effort"] for r in found], 100, " %"),
+            _span([r["dose"] for r in found]),
+            _span([r["relative_dose"] for r in found if r["relative_dose"] is not None]),
+        ]
+        rows.append([name, f"{100 * target:g} %", *spans, f"{len(found)} of {len(own)}"])
+    columns = ["lever", "effort wanted", "effort measured", "dose", "‖Δ‖/‖h‖ at the sites", "reached"]
+    blocks: list[Block] = [Text(DOSES), Table("Doses of equal effort", columns, rows, "doses were declared, no effort")]
+    missed: list[list[Cell]] = [
+        [
+            " ".join(str(r[part]) for part in ("lever", "control", "draw") if r[part] is not None),
+            f"{100 * r['target']:g} %",
+            str(r["reason"]),
+        ]
+        for r in efforts
+        if r["dose"] is None
+    ]
+    if missed:
+        caption = "Efforts that no dose reached; these arms are missing"
+        blocks.append(Table(caption, ["arm", "effort", "reason"], missed))
+    return Section("doses", "Equal effort", blocks)
+
+
+def _span(values: Sequence[float], factor: float = 1.0, suffix: str = "") -> str:
+    if not values:
+        return "none"
+    low, high = plain(factor * min(values)), plain(factor * max(values))
+    return f"{low}{suffix}" if low == high else f"{low} to {high}{suffix}"
+
+
+def _balance(rows: Sequence[Mapping[str, Any]]) -> Section:
+    shown: list[list[Cell]] = []
+    for r in rows:
+        mean = {"value": r["mean"], "low": r["low"], "high": r["high"], "level": 0.95, "unit": r["unit"] or ""}
+        cell = est({"mean": {**mean, "n": (r["of"] or 1) - 1, "method": "t"}}, "mean", counted="draw")
+        word = Word("imbalanced" if r["flagged"] else "balanced")
+        name = f"{r['lever']}, {r['control']}"
+        shown.append([name, str(r["covariate"]), plain(r["target"]), cell, plain(r["smd"]), word])
+    columns = ["control", "covariate", "lever", "mean of draws", "SMD", "outcome"]
+    return Section(
+        "balance", "Balance of the controls", [Text(BALANCE), Table("", columns, shown, "no control was drawn")]
+    )
+
+
+def _instrument(found: Mapping[str, Any]) -> Section:
+    gap, broken = found.get("noop_largest_difference"), found.get("degenerate_rows")
+    silent, idle = found.get("arms_without_receipts", []), found.get("arms_without_any_change", [])
+    checks: list[tuple[str, str, bool | None]] = [
+        (NOOP, plain(gap, 6), None if gap is None else gap == 0),
+        ("arms with a row whose hooks left no receipt", plain(len(silent)), not silent),
+        ("arms whose hooks changed nothing", plain(len(idle)), not idle),
+        ("rows with logits that are not finite", plain(broken), not broken),
+    ]
+    words = {True: "met", False: "violated", None: "missing"}
+    rows: list[list[Cell]] = [[text, value, Word(words[good])] for text, value, good in checks]
+    return Section("instrument", "Instrument", [Table("", ["check", "found", "outcome"], rows)])
+
+
+def _made(material: Material) -> Section:
+    parts: list[Block] = [
+        Part(
+            title, [Table("", ["setting", "value"], [list(row) for row in settings_rows(table(material, name))])], True
+        )
+        for title, name in (("Study file", "spec"), ("Model", "model"))
+    ]
+    return Section("made", "How it was made", [*parts, Text(f"levercheck {__version__}.")])
