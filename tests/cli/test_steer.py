@@ -205,8 +205,21 @@ def test_mistakes_are_one_line(smollm, lever, tmp_path, capsys):
 
 
 def test_bake_writes_a_checkpoint_that_answers_alike(smollm, lever, tmp_path, capsys):
-    out = tmp_path / "baked"
-    arguments = ["bake", MODEL, "--readout", str(lever), "--dose", "60", "--out", str(out), "--n", "2", "--json"]
+    out, asked = tmp_path / "baked", tmp_path / "prompts.txt"
+    asked.write_text("The capital of France is\n\nOnce upon a time\n")
+    arguments = [
+        "bake",
+        MODEL,
+        "--readout",
+        str(lever),
+        "--dose",
+        "60",
+        "--out",
+        str(out),
+        "--json",
+        "--prompts",
+        str(asked),
+    ]
     assert app([*arguments, "--max-new-tokens", "8"]) == 0
     record = json.loads(capsys.readouterr().out)
     parity = record["parity"]

@@ -111,6 +111,7 @@ def test_baked_weights_equal_hooks_or_are_refused(tiny, name, tmp_path):
             token = logits(tiny.model, ids)[:, -1].argmax(-1)
         assert torch.equal(token, logits(again, ids)[:, -1].argmax(-1))
         ids = torch.cat([ids, token[:, None]], 1)
+    assert bool(record["caution"]) == any(n.endswith(".bias") and n not in before for n in record["changed"])
     for zero in record["zero_biases"]:
         assert not again.state_dict()[zero].any()
     assert json.loads((folder / "levercheck.json").read_text()) == record

@@ -104,4 +104,6 @@ def _print(record: dict[str, Any], exact: Estimate, changed: Estimate, out: Path
     table.add_row("answers changed by it", str(changed).replace("[", "\\["))
     output.print(table)
     output.print(parity["sentence"], style="bold" if parity["verdict"] == "equal" else "bold red")
+    if record["caution"]:
+        output.print(record["caution"], markup=False, soft_wrap=True)
     output.print(f"checkpoint {clean(str(out))}", markup=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
 from rich.live import Live
@@ -27,7 +27,11 @@ Answers = Iterable[tuple["Growing", ...]]
 
 def shown(answers: Answers) -> None:
     """Show answers while they grow, then how they ended and how far the activations were moved."""
-    last = _live(answers) if output.is_terminal else _lines(answers)
+    try:
+        last = _live(answers) if output.is_terminal else _lines(answers)
+    finally:
+        if isinstance(answers, Generator):
+            answers.close()  # takes the hooks off the model, also when Ctrl-C came between two tokens
     if last is not None:
         output.print(_ending(last), markup=False, soft_wrap=True)
 

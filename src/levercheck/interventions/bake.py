@@ -28,6 +28,10 @@ from levercheck.lm.model import LanguageModel
 
 SCHEMA = "levercheck.baked/v1"
 RECORD = "levercheck.json"
+CAUTION = (
+    "the checkpoint has biases that the architecture usually lacks: transformers reads them, but engines may skip a bias "
+    "they do not expect without a word (vLLM reads them for Llama), so compare one answer there"
+)
 _SWITCHES = ("mlp_bias", "attention_bias", "use_bias", "bias", "enable_bias")
 
 
@@ -63,6 +67,7 @@ def bake(
             "changed": sorted(set(new.tensors) | set(zeros)),
             "zero_biases": sorted(zeros),
             "config": switches,
+            "caution": CAUTION if new.biases else None,
             "files": {path.name: file_digest(path) for path in sorted(partial.glob("*.safetensors"))},
             "parity": None,
         }
