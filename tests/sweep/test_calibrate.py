@@ -51,10 +51,10 @@ primary: {benchmark: bare-facts, margin: 2}
 calibrate:
   intervention: push
   ks: [2, 4]
-  doses: [0, 3, 30]
+  doses: [0, 10, 80]
   objective: bare-facts
   direction: decrease
-  poison: {perplexity_ratio: 3, bare_loss: 100}
+  poison: {perplexity_ratio: 5, bare_loss: 100}
 """
 
 
@@ -137,7 +137,7 @@ def one_line(error):
 def test_the_table_follows_from_the_rows(calibrated):
     base, body = calibrated
     assert body["status"] == "selected"
-    assert [(c["k"], c["dose"]) for c in body["candidates"]] == [(2, 3), (2, 30), (4, 3), (4, 30)]
+    assert [(c["k"], c["dose"]) for c in body["candidates"]] == [(2, 10), (2, 80), (4, 10), (4, 80)]
     cells = [name for name in body["units"] if "perplexity" not in name]
     assert len(cells) == 3 and len(body["units"]) == 3 + 3  # for rows and for perplexity: unhooked, two K
     rows = read_cells(base / "run", cells).sort("item_id")
@@ -152,7 +152,7 @@ def test_the_table_follows_from_the_rows(calibrated):
         assert cell["relative_dose"]["value"] == pytest.approx(own["relative_dose"].mean())
     weak, strong = body["candidates"][0], body["candidates"][1]
     assert strong["harms"]["perplexity_ratio"]["value"] > 2 * weak["harms"]["perplexity_ratio"]["value"]
-    assert strong["relative_dose"]["value"] == pytest.approx(10 * weak["relative_dose"]["value"], rel=0.01)
+    assert strong["relative_dose"]["value"] == pytest.approx(8 * weak["relative_dose"]["value"], rel=0.01)
     assert body["tolerance_pp"] == pytest.approx(100 / 5)
     assert "cap_hits" not in weak["harms"] and any("cap hits" in line for line in body["warnings"])
     assert any("does not list the items" in line for line in body["warnings"])
@@ -176,18 +176,18 @@ def test_a_finished_grid_is_read_and_another_artifact_is_not_taken_for_it(smollm
 def test_a_poisoned_grid_writes_its_files_and_exits_with_4(smollm, calibrated, tmp_path, monkeypatch, capsys):
     base, _, root = copy(calibrated[0], tmp_path)
     monkeypatch.setattr("levercheck.lm.model.load_model", lambda *_, **__: smollm)
-    arguments = ["calibrate.poison.perplexity_ratio=1", "calibrate.doses=[30]", "calibrate.ks=[2]"]
+    arguments = ["calibrate.poison.perplexity_ratio=1", "calibrate.ks=[4]"]
     code = calibrate_command(base / "study.yaml", out=root, set_=tuple(arguments), json_=True)
     body = json.loads(capsys.readouterr().out)
     assert code == NotEnoughDataError.exit_code == 4
     assert body["status"] == "poisoned" and body["selected"] is None
     assert json.loads((root / "calibration.json").read_text())["status"] == "poisoned"
-    spec = changed(base, calibrate__poison__perplexity_ratio=1, calibrate__doses=[30], calibrate__ks=[2])
+    spec = changed(base, calibrate__poison__perplexity_ratio=1, calibrate__ks=[4])
     with pytest.raises(NotEnoughDataError, match="poisoned"):
         lock_study(spec, base, root, smollm, Quiet())
-    lock, _ = lock_study(spec, base, root, smollm, Quiet(), override=Choice(2, 30, "to see it break"))
+    lock, _ = lock_study(spec, base, root, smollm, Quiet(), override=Choice(4, 80, "to see it break"))
     assert lock.frozen["chosen"] | {"calibration": ""} == {
-        "intervention": "push", "calibration": "", "status": "poisoned", "k": 2, "dose": 30, "by": "override",
+        "intervention": "push", "calibration": "", "status": "poisoned", "k": 4, "dose": 80, "by": "override",
         "reason": "to see it break", "auto": None,
     }  # fmt: skip
 
@@ -195,10 +195,10 @@ def test_a_poisoned_grid_writes_its_files_and_exits_with_4(smollm, calibrated, t
 def test_what_can_be_locked(smollm, calibrated, locked, tmp_path):
     base, spec, root = copy(calibrated[0], tmp_path)
     for choice, words in (
-        (Choice(2, 3.0), "say why"),
-        (Choice(2, 3.0, " "), "say why"),
-        (Choice(3, 3.0, "because"), "was not calibrated, expected one of: K 2 dose 3"),
-        (Choice(None, 3.0, "because"), "was not calibrated"),
+        (Choice(2, 10.0), "say why"),
+        (Choice(2, 10.0, " "), "say why"),
+        (Choice(3, 10.0, "because"), "was not calibrated, expected one of: K 2 dose 10"),
+        (Choice(None, 10.0, "because"), "was not calibrated"),
     ):
         with pytest.raises(UsageError, match=words) as error:
             lock_study(spec, base, root, smollm, Quiet(), override=choice)
@@ -295,7 +295,7 @@ def test_an_interrupted_confirm_goes_on_and_a_finished_one_only_reads(smollm, lo
     events = [json.loads(line)["event"] for line in (root / "ledger.jsonl").read_text().splitlines()]
     assert events.index("opened") < len(events) - 1 and events[-1] == "interrupted"
     other = (
-        Choice(2, 30.0, "second thoughts") if read_lock(root).frozen["chosen"]["dose"] != 30 else Choice(2, 3.0, "x")
+        Choice(2, 80.0, "second thoughts") if read_lock(root).frozen["chosen"]["dose"] != 80 else Choice(2, 10.0, "x")
     )
     with pytest.raises(UsageError, match=r"cannot be locked anew") as error:
         lock_study(spec, base, root, smollm, Quiet(), override=other, replace_old=True)
