@@ -11,9 +11,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
+from levercheck.errors import UsageError  # noqa: E402
 from levercheck.interventions import build  # noqa: E402
 from levercheck.interventions.scopes import parse_scope  # noqa: E402
 from levercheck.interventions.spec import BASELINE, Treatment  # noqa: E402
+from levercheck.interventions.steering import steered  # noqa: E402
 from levercheck.lm.places import O_PROJ_INPUT, RESID_POST, Site, head_shape, place  # noqa: E402
 from levercheck.lm.saes.sae import Sae  # noqa: E402
 from levercheck.lm.sample import Sampling  # noqa: E402
@@ -225,3 +227,119 @@ def test_composition_applies_in_order(lm):
     assert max(gap) < 1e-4  # what was added along d is removed again
     assert max(np.abs(np.subtract(a.logits, b.logits)).max() for a, b in zip(second, first, strict=True)) > 1e-2
     assert all(p.receipt.relative_dose is None for p in plain)
+
+
+def test_foreign_generation_is_followed_with_padding_on_either_side(lm):
+    """Hugging Face generate under `steered`, left-padded, gives the engine's tokens; receipts count no padding."""
+    intervention, _ = case(lm, "add", "decode", 4.0)
+    treatment = Treatment(((intervention, 4.0),))
+    found = answers(lm, [treatment])
+    plain = answers(lm, [BASELINE])
+    whole = [PREFIX + p for p in PROMPTS]
+    longest = max(map(len, whole))
+    ids = torch.tensor([[0] * (longest - len(w)) + w for w in whole])
+    mask = torch.tensor([[0] * (longest - len(w)) + [1] * len(w) for w in whole])
+    with steered(lm, treatment) as hooks:
+        made = lm.model.generate(
+            ids, attention_mask=mask, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=0
+        )
+        receipts = hooks.receipts()
+    for row, tokens in enumerate(made[:, longest:].tolist()):
+        assert tuple(tokens) == found[row, 0].tokens
+        assert (receipts[row].prompt, receipts[row].decode) == (1, NEW - 1)
+        assert receipts[row].relative_dose == pytest.approx(found[row, 0].receipt.relative_dose, rel=1e-3)
+    assert any(found[key].tokens != plain[key].tokens for key in found)
+
+
+def test_several_tokens_behind_a_cache_are_refused(lm):
+    intervention, _ = case(lm, "scale", "all", 2.0)
+    with steered(lm, Treatment(((intervention, 2.0),))), torch.inference_mode():
+        cache = getattr(lm.model(input_ids=torch.tensor([[5, 6]]), use_cache=True), lm.cache_name)
+        with pytest.raises(UsageError, match="expected one token per row"):
+            lm.model(input_ids=torch.tensor([[7, 8]]), use_cache=True, **{lm.cache_name: cache})
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_out_of_memory_halves_the_batch_and_changes_nothing(lm, most, monkeypatch):
+    intervention, _ = case(lm, "scale", "all", 8.0)
+    treatments = [BASELINE, *[Treatment(((intervention, dose),)) for dose in (0.0, 3.0, 8.0)]]
+    wanted = answers(lm, treatments)
+    whole, sizes = Engine.prefill, []
+
+    def scarce(self, hooks, block, **options):
+        rows = len(block.prompts) * len(block.treatments)
+        sizes.append(rows)
+        if rows > most:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return whole(self, hooks, block, **options)
+
+    monkeypatch.setattr(Engine, "prefill", scarce)
+    found = answers(lm, treatments)
+    assert min(sizes) <= most < max(sizes)
+    assert {k: v.tokens for k, v in found.items()} == {k: v.tokens for k, v in wanted.items()}
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(lm, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Engine, "prefill", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        answers(lm, [BASELINE])
+
+
+def test_a_dose_that_breaks_the_numbers_marks_its_rows_only(lm):
+    intervention, _ = case(lm, "scale", "all", 1.0)
+    treatments = [BASELINE, Treatment(((intervention, 3e38),)), Treatment(((intervention, 8.0),))]
+    engine = Engine(lm, PREFIX, PROMPTS, treatments)
+    for block in engine.blocks():
+        for row in engine.score(block, [[3, 4]] * len(PROMPTS)):
+            assert row[0].finite and row[2].finite
+    found, alone = answers(lm, treatments), answers(lm, [treatments[0], treatments[2]])
+    for prompt in range(len(PROMPTS)):
+        assert found[prompt, 0].tokens == alone[prompt, 0].tokens
+        assert found[prompt, 2].tokens == alone[prompt, 1].tokens
+        assert found[prompt, 0].stop_reason == "length"
+    broken = [found[p, 1] for p in range(len(PROMPTS)) if found[p, 1].stop_reason == "non_finite"]
+    assert broken, "the dose broke nothing"
+    for one in broken:
+        assert one.tokens == () and one.mean_logprob is None
+
+
+def test_sampling_depends_on_key_and_seed_only(lm):
+    """All treatments of a prompt share their draws, whatever the batch."""
+    intervention, _ = case(lm, "scale", "all", 8.0)
+    treatments = [BASELINE, Treatment(((intervention, 1.0),)), Treatment(((intervention, 8.0),))]
+    sampling = dataclasses.replace(GREEDY, temperature=1.5)
+    keys = [f"item-{i}" for i in range(len(PROMPTS))]
+
+    def drawn(seed, tokens):
+        engine, out = Engine(lm, PREFIX, PROMPTS, treatments, batch_tokens=tokens), {}
+        for block in engine.blocks():
+            rows = generate(engine, block, sampling, keys, greedy=False, seed=seed)
+            out |= {(p, t): made.tokens for p, row in zip(block.prompts, rows, strict=True)
+                    for t, made in zip(block.treatments, row, strict=True)}  # fmt: skip
+        return out
+
+    one, again, other = drawn(0, 2048), drawn(0, 1), drawn(1, 2048)
+    assert one == again != other
+    assert all(one[p, 0] == one[p, 1] for p in range(len(PROMPTS)))
+
+
+def test_a_row_ends_at_its_own_end(lm):
+    """An end token of one row leaves the others as they are."""
+    plain = answers(lm, [BASELINE])
+    end = plain[0, 0].tokens[2]
+    lm.model.generation_config.eos_token_id = end
+    ended = answers(dataclasses.replace(lm), [BASELINE])
+    lm.model.generation_config.eos_token_id = None
+    for key, row in plain.items():
+        tokens = row.tokens
+        cut = tokens[: tokens.index(end)] if end in tokens else tokens
+        assert ended[key].tokens == cut
+        assert ended[key].stop_reason == ("end" if end in tokens else "length")
+
+
+def test_prompts_without_tokens_of_their_own_are_refused(lm):
+    with pytest.raises(UsageError, match="no token of its own"):
+        Engine(lm, PREFIX, [[]], [BASELINE])

@@ -1,0 +1,158 @@
+"""Effects of levers from rows with planted truths."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from levercheck.audit.lever_effects import lever_effects
+from levercheck.audit.lever_tables import surfaces
+from levercheck.errors import IntegrityError
+from levercheck.evidence import schema
+
+ITEMS = 200
+SPEC = {
+    "study": "planted",
+    "benchmarks": ["main", "side"],
+    "primary": {"benchmark": "main", "direction": "either", "margin": 2.0},
+    "externality": {"surfaces": ["side"], "non_inferiority": 5.0},
+}
+
+
+def rows(benchmark, lever, outcomes, *, control=None, draw=None, effort=None, dose=None, hooked=True, **changes):
+    values = np.asarray(outcomes, float)
+    return [
+        {
+            "benchmark": benchmark, "lever": lever, "control": control, "draw": draw, "dose": dose, "effort": effort,
+            "role": "tune", "item_id": f"i{n:04d}", "cluster_id": f"c{n // 2}", "ruler": "r",
+            "positive": None if np.isnan(v) else bool(v), "value": None if np.isnan(v) else v - 0.5, "mass": 0.9,
+            "degenerate": bool(np.isnan(v)), "relative_dose": 0.1 if hooked else None, "change": 1.0,
+            "sites": int(hooked), "prompt_positions": 5 if hooked else 0, "decode_positions": 0, **changes,
+        }
+        for n, v in enumerate(values)
+    ]  # fmt: skip
+
+
+def study(lift, *, control_lift=0, side_loss=0, draws=20, broken=0):
+    """A lever that turns `lift` items from no to yes at the strongest effort; draws turn `control_lift` to two more."""
+    rng = np.random.default_rng(0)
+    base = np.r_[np.ones(80), np.zeros(ITEMS - 80)]
+    side = np.ones(ITEMS)
+    table = rows("main", "baseline", base, hooked=False) + rows("side", "baseline", side, hooked=False)
+    table += rows("main", "noop", base, dose=None) + rows("side", "noop", side)
+    for effort, share in ((0.05, 0.5), (0.1, 1.0)):
+        own = base.copy()
+        own[80 : 80 + int(share * lift)] = 1
+        own[:broken] = np.nan
+        table += rows("main", "push", own, effort=effort, dose=10 * effort)
+        hurt = side.copy()
+        hurt[: int(share * side_loss)] = 0
+        table += rows("side", "push", hurt, effort=effort, dose=10 * effort)
+        for draw in range(draws):
+            other = base.copy()
+            other[80 + rng.choice(ITEMS - 80, int(share * control_lift) + draw % 3, replace=False)] = 1
+            table += rows("main", "push", other, control="random", draw=draw, effort=effort, dose=draw + effort)
+            table += rows("side", "push", side, control="random", draw=draw, effort=effort, dose=draw + effort)
+    return pl.DataFrame(table, schema=schema.LEVERS, orient="row")
+
+
+def standing(audit, name):
+    return next(s["standing"] for s in audit["standings"] if s["name"] == name)
+
+
+def test_a_planted_lever_is_found():
+    audit = lever_effects(study(60, control_lift=4), SPEC)
+    point = [p for p in audit["points"] if p["benchmark"] == "main"][-1]
+    assert (point["lever"], point["kind"], point["at"]) == ("push", "effort", 0.1)
+    assert point["change"]["value"] == pytest.approx(30.0)
+    assert point["change"]["low"] < 30 < point["change"]["high"]
+    assert point["change"]["clusters"] == ITEMS // 2
+    against = point["controls"]["random"]
+    assert against["draws"] == 20
+    assert against["rate"]["difference"]["value"] == pytest.approx(30 - 100 * (4 + 0.95) / ITEMS)
+    assert against["rate"]["p"] == pytest.approx(2 / 21)
+    assert against["rate"]["outside_prediction"] is True
+    assert standing(audit, "control") == "supported"
+    assert standing(audit, "externality") == "supported"
+    assert audit["instrument"]["noop_largest_difference"] == 0
+
+
+def test_what_every_draw_does_too_is_no_lever():
+    audit = lever_effects(study(60, control_lift=90), SPEC)
+    assert standing(audit, "control") == "contradicted"
+    point = [p for p in audit["points"] if p["benchmark"] == "main"][-1]
+    assert point["change"]["low"] > 2
+    assert point["controls"]["random"]["rate"]["outside_prediction"] is not True
+
+
+def test_without_controls_no_lever_is_shown():
+    assert standing(lever_effects(study(60, draws=0), SPEC), "control") == "missing"
+
+
+def test_a_lever_that_costs_elsewhere_fails_externality():
+    audit = lever_effects(study(60, side_loss=60), SPEC)
+    assert standing(audit, "externality") == "contradicted"
+
+
+def test_degenerate_rows_are_missing_not_wrong():
+    audit = lever_effects(study(60, broken=10), SPEC)
+    point = [p for p in audit["points"] if p["benchmark"] == "main"][-1]
+    assert point["degenerate"] == 10
+    assert point["rate"]["n"] == ITEMS - 10
+    assert "10 items without an outcome" in point["rate"]["note"]
+    assert point["change"]["n"] == ITEMS - 10
+    assert point["change"]["value"] == pytest.approx(100 * 60 / 190)
+    assert point["controls"]["random"]["rate"]["left_out"] == 10
+    assert audit["instrument"]["degenerate_rows"] == 20
+
+
+def test_hooks_that_did_nothing_are_named():
+    table = study(0, draws=0)
+    idle = table.with_columns(
+        pl.when(pl.col("lever") == "push").then(0.0).otherwise("relative_dose").alias("relative_dose")
+    )
+    found = lever_effects(idle, SPEC)["instrument"]
+    assert {a["lever"] for a in found["arms_without_any_change"]} == {"push"}
+    silent = table.with_columns(
+        pl.when(pl.col("lever") == "push").then(0).otherwise("prompt_positions").alias("prompt_positions")
+    )
+    assert {a["lever"] for a in lever_effects(silent, SPEC)["instrument"]["arms_without_receipts"]} == {"push"}
+
+
+def test_a_noop_that_changed_something_is_seen():
+    table = study(0).with_columns(
+        pl.when((pl.col("lever") == "noop") & (pl.col("item_id") == "i0003"))
+        .then(pl.col("value") + 1e-3)
+        .otherwise("value")
+        .alias("value")
+    )
+    assert lever_effects(table, SPEC)["instrument"]["noop_largest_difference"] == pytest.approx(1e-3)
+
+
+def test_arms_of_other_items_are_refused():
+    table = study(10).filter(~((pl.col("lever") == "push") & (pl.col("item_id") == "i0000")))
+    with pytest.raises(IntegrityError, match="other items"):
+        surfaces(table, SPEC["benchmarks"])
+
+
+def test_decrease_is_graded_on_its_side():
+    base = study(60)
+    flipped = base.with_columns(positive=~pl.col("positive"), value=-pl.col("value"))
+    falling = {**SPEC, "primary": {**SPEC["primary"], "direction": "decrease"}, "externality": None}
+    rising = {**SPEC, "primary": {**SPEC["primary"], "direction": "increase"}, "externality": None}
+    assert standing(lever_effects(flipped, falling), "control") == "supported"
+    assert standing(lever_effects(flipped, rising), "control") == "contradicted"
+
+
+def test_an_instruction_has_no_dose_and_no_hook():
+    table = study(10)
+    told = pl.DataFrame(
+        [row for name in ("main", "side") for row in rows(name, "tell", np.ones(ITEMS), hooked=False)],
+        schema=schema.LEVERS, orient="row",
+    )  # fmt: skip
+    audit = lever_effects(pl.concat([table, told]), SPEC)
+    point = next(p for p in audit["points"] if p["lever"] == "tell" and p["benchmark"] == "main")
+    assert (point["kind"], point["at"], point["controls"]) == ("instruction", None, {})
+    assert point["relative_dose"]["value"] is None
+    assert audit["instrument"]["arms_without_receipts"] == []
