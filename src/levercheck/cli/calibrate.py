@@ -11,8 +11,9 @@ from rich.table import Table
 
 from levercheck.cli.console import Stages, clean, output
 from levercheck.cli.study_options import DeviceOption, JsonOption, OutOption, SetOption, StudyFile, open_file
-from levercheck.errors import NotEnoughDataError
+from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.stats import Estimate
+from levercheck.study.lock import CALIBRATION
 
 HARMS = {
     "degenerate": ("broken %", 100.0, ".1f"),
@@ -42,11 +43,12 @@ def calibrate(
     Example: levercheck calibrate study.yaml --out runs/two-levers
     """
     from levercheck.evidence.folder import claimed
-    from levercheck.sweep.calibrate import CALIBRATION
     from levercheck.sweep.calibrate import calibrate as measure
     from levercheck.sweep.run_study import STUDY
 
     opened, stages = open_file(study, out, set_), Stages()
+    if opened.spec.calibrate is None:
+        raise UsageError(f"'{study.name}' has no calibrate section: add one with intervention, doses and objective")
     lm = opened.load(stages, device)
     with claimed(opened.root, STUDY):
         body = measure(opened.spec, opened.base, opened.root, lm, stages, stages.notify)

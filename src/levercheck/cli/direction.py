@@ -51,6 +51,7 @@ def fit(
     ] = (0.1, 0.25, 0.5, 1.0),
     sanity_prompts: Annotated[int, Parameter(help="Held-out prompts of those answers.", validator=Number(gte=1))] = 8,
     sanity_tokens: Annotated[int, Parameter(help="Tokens per answer.", validator=Number(gte=1))] = 32,
+    shuffled: fits.ShuffledOption = 0,
     dtype: fits.DtypeOption = "float32",
     device: fits.DeviceOption = None,
     json_: fits.JsonOption = False,
@@ -64,7 +65,7 @@ def fit(
     """
     from levercheck.publish.readout_maps import layers_svg
     from levercheck.readouts.contrast import groups_of, labels_of
-    from levercheck.readouts.direction import direction_artifact, fit_direction, residuals
+    from levercheck.readouts.direction import direction_artifact, fit_direction, residuals, shuffled_artifact
 
     if sanity and (not sanity_doses or min(sanity_doses) <= 0):
         raise UsageError("--sanity-dose: expected a positive number, both signs are run")
@@ -83,12 +84,15 @@ def fit(
             summary, rows = _sanity(job, found, sanity_doses, sanity_prompts, sanity_tokens)
             facts["sanity"], extra[SANITY] = summary, fits.as_lines(rows)
         artifact = direction_artifact(found, facts)
+        identity = {"model": job.lm.identity}
+        refits = job.shuffled(shuffled, lambda labels: shuffled_artifact(features, labels, job.parts, identity))
         rows_of = _figure_rows(artifact)
         drawn = job.finish(
             artifact,
             lambda: layers_svg(rows_of, found.best),
             extra,
-            {"position": position, "sanity": bool(sanity)},
+            {"position": position, "sanity": bool(sanity), "shuffled": shuffled},
+            refits,
         )
     if json_:
         _json(artifact)

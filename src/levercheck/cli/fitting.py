@@ -22,7 +22,7 @@ from levercheck.evidence.provenance import SIDECAR, now, read_sidecar, write_sid
 if TYPE_CHECKING:
     from levercheck.lm.model import LanguageModel
     from levercheck.readouts.artifact import Artifact
-    from levercheck.readouts.contrast import Form, Position, Split, Tokens
+    from levercheck.readouts.contrast import Bools, Form, Position, Split, Tokens
 
 SPLIT, FIGURE = "split.jsonl", "separation.svg"
 ModelOption = Annotated[str, Parameter(help="embedded:NAME, gguf:PATH, a directory, or a Hugging Face id.")]
@@ -47,6 +47,10 @@ SeedOption = Annotated[int, Parameter(help="Seed of the split and of every draw.
 DtypeOption = Annotated[Literal["float32", "bfloat16", "float16"], Parameter(help="Number format of the weights.")]
 DeviceOption = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on stdout.")]
+ShuffledOption = Annotated[
+    int,
+    Parameter(help="Also refit on so many permutations of the labels: controls of a study.", validator=Number(gte=0)),
+]
 DEFAULT_MODEL = "embedded:smollm2-135m"
 
 
@@ -135,6 +139,27 @@ class Fitting:
         ended = {**facts, "ended": now(), "fingerprint": artifact.fingerprint}
         write_sidecar(self.out, self.out, ended, paths, "complete")
         return drawn
+
+    def shuffled(self, draws: int, make: Callable[[Bools], Artifact]) -> list[Path]:
+        """Refit on `draws` permutations of the fit part's labels, into `shuffled/`; returns the files.
+
+        They are what controls of kind shuffled turn: everything of the fit but the meaning of its labels.
+        """
+        from levercheck.interventions.controls import permuted
+        from levercheck.readouts.artifact import save_artifact
+        from levercheck.readouts.contrast import labels_of
+
+        if not draws:
+            return []
+        labels, inside = labels_of(self.data.examples), self.parts.fit
+        written = []
+        with self.stages.stage("shuffled labels", draws, "fits") as tick:
+            for number, one in enumerate(permuted(labels[inside], draws=draws, seed=self.request.seed)):
+                mixed = labels.copy()
+                mixed[inside] = one
+                written += save_artifact(make(mixed), self.out / "shuffled" / f"{number:03d}")
+                tick(1)
+        return written
 
     def _split_rows(self) -> bytes:
         rows = zip(self.data.examples, self.parts.fit.tolist(), self.parts.folds.tolist(), strict=True)

@@ -47,6 +47,7 @@ def fit(
         Parameter(help="Causal ranks by gradient x activation at the last prompt token, or over all positions."),
     ] = "auto",
     seed: fits.SeedOption = 0,
+    shuffled: fits.ShuffledOption = 0,
     dtype: fits.DtypeOption = "float32",
     device: fits.DeviceOption = None,
     json_: fits.JsonOption = False,
@@ -95,7 +96,14 @@ def fit(
         artifact = heads_artifact(found, facts, effects)
         rows = table_rows(artifact, "auroc")
         more = {"position": position, "C": c, "gradient": facts["gradient"]}
-        drawn = job.finish(artifact, lambda: heads_svg(rows), {}, more)
+        refits = job.shuffled(
+            shuffled,
+            lambda labels: heads_artifact(
+                fit_heads(features, labels, groups_of(examples), job.parts, c=c, device=job.lm.device),
+                {"model": job.lm.identity, "labels": "shuffled"},
+            ),
+        )
+        drawn = job.finish(artifact, lambda: heads_svg(rows), {}, {**more, "shuffled": shuffled}, refits)
     if json_:
         _json(artifact, rows, {"grid": _grid(artifact)})
         return 0

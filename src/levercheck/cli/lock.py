@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from levercheck.cli.console import Stages, clean, output
 from levercheck.cli.study_options import DeviceOption, JsonOption, OutOption, SetOption, StudyFile, open_file
 from levercheck.errors import UsageError
+from levercheck.study.lock import CALIBRATION
 
 
 def lock(
@@ -48,6 +49,10 @@ def lock(
     if dose is not None and not (reason or "").strip():
         raise UsageError("--dose overrides the rule's choice: say why with --reason")
     opened, stages = open_file(study, out, set_), Stages()
+    if opened.spec.calibrate is None and dose is not None:
+        raise UsageError(f"--dose chooses from a calibrated grid, and '{study.name}' has no calibrate section")
+    if opened.spec.calibrate is not None and not (opened.root / CALIBRATION).is_file():
+        raise UsageError(f"'{opened.root}' has no {CALIBRATION}: run 'levercheck calibrate' before the lock")
     lm = opened.load(stages, device)
     override = None if dose is None else Choice(k, dose, reason)
     with claimed(opened.root, STUDY):

@@ -14,6 +14,7 @@ from rich.table import Table
 from levercheck.cli.console import STANDING_STYLE, Stages, clean, output, seconds
 from levercheck.cli.study_options import DeviceOption, JsonOption, OutOption, SetOption, StudyFile, open_file
 from levercheck.stats import Estimate
+from levercheck.study.lock import read_lock
 
 
 def run(
@@ -43,6 +44,8 @@ def run(
 
     started = time.monotonic()
     opened, stages = open_file(study, out, set_), Stages()
+    if confirm:
+        read_lock(opened.root)  # nothing needs loading where nothing is locked
     lm = opened.load(stages, device)
     with claimed(opened.root, STUDY):
         where = opened.spec, opened.base, opened.root, lm, stages

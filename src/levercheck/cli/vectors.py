@@ -52,7 +52,10 @@ def import_vector(
         raise UsageError(f"'{out}' exists and is not empty: give --out a new directory")
     chosen = None if layer is None else list(layer)
     alone = chosen[0] if chosen is not None and len(chosen) == 1 else None
-    read_vectors(file, layers=None, layer=alone) if file.suffix.lower() in (".gguf", ".svec") else None
+    if file.suffix.lower() in (".gguf", ".svec"):  # these need no model: mistakes show before it is loaded
+        read_vectors(file).only(chosen)
+    elif not file.is_file():
+        raise UsageError(f"no file at '{file}', expected a vector file")
     stages = Stages()
     stages.notify(f"loading {model}")
     lm = load_model(model, dtype=dtype, device=device, notify=stages.notify)

@@ -232,6 +232,18 @@ def _chance(observed: float, found: Floats, seed: int) -> dict[str, Any]:
     }
 
 
+def shuffled_artifact(features: Features, labels: Bools, parts: Split, facts: dict[str, Any]) -> Artifact:
+    """A direction readout of labels that mean nothing: the same fit and the same choice of a layer, nothing judged."""
+    inside, own = features[parts.fit], labels[parts.fit]
+    mass, cv = mass_mean(inside, own), fold_areas(inside, own, parts.folds[parts.fit])
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "directions": mass.directions.astype(np.float32),
+        "sigma": mass.sigma.astype(np.float32),
+        "cv_auroc": cv,
+    }
+    return Artifact("direction", arrays, {**facts, "best_layer": int(np.argmax(cv)), "labels": "shuffled"})
+
+
 def direction_artifact(found: DirectionFit, facts: dict[str, Any]) -> Artifact:
     """The readout of a fit; `facts` must hold the model's identity under "model"."""
     mass = found.mass
