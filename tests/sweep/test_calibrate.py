@@ -271,6 +271,10 @@ def test_items_that_were_used_are_refused(smollm, calibrated, locked, tmp_path):
     (base / "readouts" / "h" / "items.json").write_text(json.dumps({"ids": [name], "clusters": []}))
     with pytest.raises(UsageError, match=f"item '{name}' was used by the readout in 'h'"):
         lock_study(spec, base, root, smollm, Quiet())
+    items_command(base / "study.yaml", role="readout", out=base / "q.jsonl")
+    (base / "q.items.json").replace(base / "readouts" / "h" / "items.json")
+    lock, _ = lock_study(spec, base, root, smollm, Quiet())
+    assert lock.frozen["readouts"]["h"]["items"]["status"] == "listed"
 
 
 def test_an_interrupted_confirm_goes_on_and_a_finished_one_only_reads(smollm, locked, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from levercheck.evidence.rows import has_rows
 from levercheck.study.spec import StudySpec
 from levercheck.study.used import CONFIRM
 
-LOCK, OPENING, ARCHIVE = "lock.json", "opening.json", "archive"
+LOCK, OPENING, CALIBRATION, ARCHIVE = "lock.json", "opening.json", "calibration.json", "archive"
 SCHEMA, OPENING_SCHEMA = "levercheck.lock/v1", "levercheck.opening/v1"
 CODE = "code"
 """The frozen part that is recorded and compared, but does not stop a confirm run: a commit changes with every edit."""
@@ -92,7 +92,7 @@ def opening_of(root: Path) -> dict[str, Any] | None:
     path = root / OPENING
     if not path.exists():
         if noted:
-            return {"lock": noted[0]["lock"], "opened_at": noted[0]["time"]}
+            return {"lock": noted[0]["lock"], "opened_at": noted[0].get("opened_at", noted[0]["time"])}
         if any(has_rows(rows.parent) for rows in (root / CONFIRM).rglob("rows")):
             raise IntegrityError(f"'{root}' holds confirm rows but no record of their opening: restore {OPENING}")
         return None
@@ -135,7 +135,7 @@ def open_confirm(root: Path, lock: Lock, **facts: Any) -> None:
         since = now() if opened is None else opened["opened_at"]
         write_json(root / OPENING, {"schema": OPENING_SCHEMA, "lock": lock.digest, "opened_at": since, **facts})
     if not _noted_openings(root):
-        note(root, "opened", lock=lock.digest)
+        note(root, "opened", lock=lock.digest, opened_at=read_json(root / OPENING)["opened_at"])
 
 
 def finish_opening(root: Path, units: Sequence[str]) -> None:

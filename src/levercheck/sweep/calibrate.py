@@ -22,7 +22,7 @@ from levercheck.evidence.reporter import Reporter
 from levercheck.evidence.splits import spread
 from levercheck.interventions.spec import Intervention, Treatment
 from levercheck.lm.model import LanguageModel
-from levercheck.study.lock import ARCHIVE, LOCK, chosen_spec
+from levercheck.study.lock import ARCHIVE, CALIBRATION, LOCK, chosen_spec
 from levercheck.study.spec import Calibrate, StudySpec, inside
 from levercheck.study.used import readout_items
 from levercheck.sweep.cells import BASE, LeverArm
@@ -33,7 +33,6 @@ from levercheck.sweep.perplexity import Statement, statement_work
 from levercheck.sweep.run_study import noted, open_study, read_cells, run_cell
 from levercheck.sweep.study import MIN_ITEMS, StudyRun
 
-CALIBRATION = "calibration.json"
 SCHEMA = "levercheck.calibration/v1"
 FOLDER = "calibrate"
 ROLE = "tune"

@@ -16,6 +16,7 @@ from levercheck.evidence.reporter import Reporter
 from levercheck.interventions.spec import Intervention
 from levercheck.lm.model import LanguageModel
 from levercheck.study.lock import (
+    CALIBRATION,
     CODE,
     Lock,
     check_opening,
@@ -29,7 +30,7 @@ from levercheck.study.lock import (
 )
 from levercheck.study.spec import StudySpec, inside
 from levercheck.study.used import CONFIRM, items_record, readout_items, refuse_used, units_used
-from levercheck.sweep.calibrate import CALIBRATION, asked_of, grid
+from levercheck.sweep.calibrate import asked_of, grid
 from levercheck.sweep.cells import BASE, NOOP, LeverArm
 from levercheck.sweep.lever_sets import Lever, arms_of, levers_of
 from levercheck.sweep.outlook import outlook
