@@ -28,6 +28,7 @@ def lever_effects(rows: pl.DataFrame, spec: Mapping[str, Any], *, level: float =
     return {
         "schema": SCHEMA,
         "study": spec["study"],
+        "spec": dict(spec),
         "role": rows["role"][0],
         "instrument": instrument(tables),
         "baseline": {table.benchmark: _rate(table.baseline, level).to_dict() for table in tables},

@@ -31,7 +31,7 @@ def verify(root: Path) -> list[str]:
     """
     if not (root / AUDIT).is_file() or not (root / STUDY).is_file():
         raise UsageError(f"'{root}' has no {AUDIT} and {STUDY}: expected the output directory of a finished run")
-    problems = _digests(root)
+    problems = digests(root, results=True)
     try:
         problems += _key(root)
         problems += _probe_scores(root)
@@ -44,8 +44,11 @@ def verify(root: Path) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def _digests(root: Path) -> list[str]:
-    """Files against the SHA-256 in every sidecar, rows against their content digest, folders without a sidecar."""
+def digests(root: Path, *, results: bool = False) -> list[str]:
+    """Files against the SHA-256 in every sidecar, rows against their content digest, folders without a sidecar.
+
+    `results` also makes the results of cells again.
+    """
     problems = []
     sidecars = sorted(root.rglob(SIDECAR))
     for path in sidecars:
@@ -56,7 +59,7 @@ def _digests(root: Path) -> list[str]:
             check_outputs(root, sidecar)
             if "rows_sha256" in sidecar and content_digest(read_part(path.parent)) != sidecar["rows_sha256"]:
                 problems.append(f"{sidecar['unit']}: the rows' content is not what its sidecar recorded")
-            if (path.parent / RESULTS).is_file():
+            if results and (path.parent / RESULTS).is_file():
                 stored, fresh = read_json(path.parent / RESULTS), cell_results(read_part(path.parent))
                 problems += [f"{sidecar['unit']}/{RESULTS}: {line}" for line in differences(stored, fresh)]
         except IntegrityError as error:

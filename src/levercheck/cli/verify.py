@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from levercheck.audit.lever_verify import is_lever_study, verify_levers
 from levercheck.audit.verify import verify as find_differences
 from levercheck.cli.console import clean, output
 from levercheck.errors import UsageError
@@ -24,8 +25,8 @@ def verify(
 ) -> int:
     """Recompute every digest and every number of DIRECTORY from its rows. Needs no torch, no model.
 
-    DIRECTORY is a finished study or a workspace of the H-neuron pipeline, whose readouts need safetensors to be read.
-    The output of `levercheck reanalyze` is made again from its analysis and the tables in --rows.
+    DIRECTORY is a finished study (of demo or run) or a workspace of the H-neuron pipeline, whose readouts need
+    safetensors to be read. The output of `levercheck reanalyze` is made again from its analysis and the tables in --rows.
 
     Exit code 0 when everything agrees, 1 with a list when anything differs.
 
@@ -42,6 +43,8 @@ def verify(
         from levercheck.detect.verify import verify_workspace  # reads weights, which plain studies do not have
 
         problems, numbers = verify_workspace(directory), "the workspace"
+    elif is_lever_study(directory):
+        problems, numbers = verify_levers(directory), "levers.json"
     else:
         problems = find_differences(directory)
     if json_:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from levercheck.audit.lever_effects import lever_effects
+from levercheck.audit.lever_verify import LEVERS
 from levercheck.benchmarks.base import find_benchmark
 from levercheck.evidence.files import write_json
 from levercheck.evidence.provenance import now, write_sidecar
@@ -16,8 +17,6 @@ from levercheck.evidence.rows import read_part
 from levercheck.publish.lever_report import write_lever_report
 from levercheck.sweep.run_study import read_cells
 from levercheck.sweep.study import StudyRun
-
-LEVERS = "levers.json"
 
 
 def audit_study(run: StudyRun, names: Sequence[str], folder: Path) -> dict[str, Any]:
