@@ -117,7 +117,7 @@ def test_sae_latents_of_positive_weight_with_the_dictionary_beside(lm, tmp_path)
     sae = Sae(Site(1, "resid.post"), "standard", w, zero, w.T.copy(), np.zeros(hidden, np.float32))
     save_sae(sae, tmp_path / "sae")
     arrays = {"latents": np.array([2, 4, 8]), "weights": np.array([0.5, -0.1, 0.2])}
-    save_artifact(Artifact("sae", arrays, {"model": IDENTITY}), tmp_path)
+    save_artifact(Artifact("sae", arrays, {"model": IDENTITY, "sae": sae.fingerprint}), tmp_path)
     made = intervention_of(lm, tmp_path, operator="sae_full")
     assert made.operator == "sae_full"
     assert made.fingerprint == build.scale_latents(lm, [(sae, [2, 8])], full=True).fingerprint

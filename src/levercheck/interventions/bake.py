@@ -29,8 +29,8 @@ from levercheck.lm.model import LanguageModel
 SCHEMA = "levercheck.baked/v1"
 RECORD = "levercheck.json"
 CAUTION = (
-    "the checkpoint has biases that the architecture usually lacks: transformers reads them, but engines may skip a bias "
-    "they do not expect without a word (vLLM reads them for Llama), so compare one answer there"
+    "the checkpoint has biases that the architecture usually lacks: transformers reads them, but engines may skip a "
+    "bias they do not expect without a word (vLLM reads them for Llama), so compare one answer there"
 )
 _SWITCHES = ("mlp_bias", "attention_bias", "use_bias", "bias", "enable_bias")
 

@@ -72,7 +72,7 @@ class Rewritten:
     def weight(self, module: nn.Module) -> torch.Tensor:
         """float64 [out, in] (an embedding's: [tokens, width])."""
         name = f"{self.name(module)}.weight"
-        stored = self.tensors.get(name, self._state[name])
+        stored = self.tensors.get(name, self._state[name]).to(_device(self.lm))
         if not stored.is_floating_point():
             raise UsageError(f"{name} is stored as {stored.dtype}: bake into weights that are not quantised")
         return stored.double() if isinstance(module, nn.Linear | nn.Embedding) else stored.double().T
@@ -87,7 +87,7 @@ class Rewritten:
         """float64 [out], or None."""
         name = f"{self.name(module)}.bias"
         stored = self.tensors.get(name, self._state.get(name))
-        return None if stored is None else stored.double()
+        return None if stored is None else stored.to(_device(self.lm)).double()
 
     def add_bias(self, module: nn.Module, vector: torch.Tensor) -> None:
         """Add float64 [out] to a bias; one that is not there begins at 0. A vector of zeros needs no bias."""
@@ -155,7 +155,7 @@ def _rewrite_input(new: Rewritten, module: nn.Module, operator: str, row: RowEdi
     if operator == "add":
         new.add_bias(module, weight @ _tensor(lm, row.sized("direction")))
         return
-    columns = torch.from_numpy(np.asarray(arrays["indices"], np.int64)).to(lm.device)
+    columns = torch.from_numpy(np.asarray(arrays["indices"], np.int64)).to(_device(lm))
     if operator == "shift":
         new.add_bias(module, weight[:, columns] @ _tensor(lm, row.sized("values")))
         return
@@ -233,11 +233,15 @@ def _embeddings(lm: LanguageModel) -> list[nn.Embedding]:
     name, _ = decoder_layers(lm.decoder)
     tables = [m for n, m in lm.decoder.named_modules() if isinstance(m, nn.Embedding) and not n.startswith(f"{name}.")]
     held: dict[nn.Module, torch.Tensor] = {}
-    handles = [t.register_forward_hook(lambda m, _a, out: held.__setitem__(m, out.detach().double())) for t in tables]
+    handles = [
+        t.register_forward_hook(lambda m, _a, out: held.__setitem__(m, out.detach().cpu().double())) for t in tables
+    ]
     read: list[torch.Tensor] = []
     handles.append(
         first.module.register_forward_pre_hook(
-            lambda _m, args, kwargs: read.append((args[0] if args else kwargs["hidden_states"]).detach().double()),
+            lambda _m, args, kwargs: read.append(
+                (args[0] if args else kwargs["hidden_states"]).detach().cpu().double()
+            ),
             with_kwargs=True,
         )
     )
@@ -301,11 +305,11 @@ def _pass_error(lm: LanguageModel, site: Site, module: nn.Module, calls: list[Ca
         seen: list[torch.Tensor] = []
         handles = [
             where.module.register_forward_hook(
-                lambda _m, _a, out: seen.append((out[0] if isinstance(out, tuple) else out).detach().double())
+                lambda _m, _a, out: seen.append((out[0] if isinstance(out, tuple) else out).detach().cpu().double())
             )
         ]
         if pushed:
-            handles.append(module.register_forward_hook(lambda _m, _a, out: out + push[0].to(out.dtype)))
+            handles.append(module.register_forward_hook(lambda _m, _a, out: out + push[0].to(out.device, out.dtype)))
         try:
             layer(*args, **kwargs)
         finally:
@@ -314,7 +318,7 @@ def _pass_error(lm: LanguageModel, site: Site, module: nn.Module, calls: list[Ca
         return seen[0]
 
     plain = output(False)
-    noise = torch.from_numpy(np.random.default_rng(0).normal(size=where.width)).to(lm.device)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=where.width))
     push.append(noise * plain.norm(dim=-1).mean() / noise.norm())
     return float((output(True) - plain - push[0]).norm() / push[0].expand_as(plain).norm())
 
@@ -334,4 +338,9 @@ def _direction(lm: LanguageModel, edit: Edit) -> torch.Tensor:
 
 
 def _tensor(lm: LanguageModel, array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(array, np.float64)).to(lm.device)
+    return torch.from_numpy(np.asarray(array, np.float64)).to(_device(lm))
+
+
+def _device(lm: LanguageModel) -> torch.device:
+    """Where to compute in float64."""
+    return torch.device("cpu") if lm.device.type == "mps" else lm.device

@@ -17,10 +17,10 @@ from levercheck.interventions.scopes import ALL, Scope
 from levercheck.interventions.spec import Intervention, Unit
 from levercheck.interventions.writers import ablate_writers
 from levercheck.lm.model import LanguageModel
-from levercheck.lm.saes.formats import load_sae
 from levercheck.readouts.artifact import Artifact, family_of, load_artifact
 from levercheck.readouts.head_selection import head_interventions, select_heads
 from levercheck.readouts.readout import load_readout
+from levercheck.readouts.sae_features import load_sae_readout
 
 OPERATORS_OF = {
     "neurons": ("scale", "replace"),
@@ -181,13 +181,12 @@ def _sae(
     k: int | None,
     *_: Any,
 ) -> Made:
-    artifact = _artifact(lm, folder)
+    artifact, sae = load_sae_readout(folder)
+    _check_model(lm, artifact.facts.get("model"))
     weights = np.asarray(artifact.arrays["weights"])
-    latents = np.asarray(artifact.arrays["latents"])[_heaviest(weights, k, folder)] if (weights > 0).any() else []
-    if not len(latents):
+    if not (weights > 0).any():
         raise UsageError(f"the readout in '{folder.name}' has no positive weight: there is nothing to turn")
-    sae = load_sae(folder / "sae")
-    chosen = [int(latent) for latent in latents]
+    chosen = [int(latent) for latent in np.asarray(artifact.arrays["latents"])[_heaviest(weights, k, folder)]]
     made = build.scale_latents(lm, [(sae, chosen)], full=operator == "sae_full", scope=scope)
     return made, {"latents": chosen, "sae": sae.fingerprint}, artifact.fingerprint
 

@@ -50,6 +50,11 @@ class Parity:
             return "the checkpoint does not compute what the hooks do: do not use it"
         if self.verdict == "no_effect":
             return "hooks and checkpoint agree, but no answer changed, which proves nothing: ask other prompts"
+        if self.exact.value != 100:
+            return (
+                f"the checkpoint computes what the hooks do up to rounding (|Δlogit| within {self.tolerance:g} of the "
+                "largest logit), and answers part at near ties; bake in float32 to see that it is rounding"
+            )
         return "the checkpoint computes what the hooks do, and the intervention changes answers"
 
     def to_dict(self) -> dict[str, Any]:
