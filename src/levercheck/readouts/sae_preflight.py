@@ -248,8 +248,9 @@ class _Measured:
 
     def _losses(self, ids: torch.Tensor) -> torch.Tensor:
         """Negative log-probability of every token but the first, float32 [rows, positions - 1]."""
-        logits = self.lm.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        return torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        logits = self.lm.model(input_ids=ids, use_cache=False).logits.float().flatten(0, 1)
+        after = ids.roll(-1, 1).flatten()  # the last of a row wraps round and is dropped
+        return torch.nn.functional.cross_entropy(logits, after, reduction="none").view(ids.shape)[:, :-1]
 
     def _median_length(self) -> float:
         """Median length of the activations of the first sequences, without first positions."""
