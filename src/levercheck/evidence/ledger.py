@@ -13,7 +13,10 @@ LEDGER = "ledger.jsonl"
 
 
 def note(root: Path, event: str, **facts: Any) -> None:
-    """Append `event` (planned, started, finished, failed, interrupted, analysed) with its time and facts."""
+    """Append `event` with its time and facts.
+
+    Events: planned, started, finished, failed, interrupted, analysed, locked, unlocked, opened.
+    """
     line = json.dumps({"time": now(), "event": event, **facts}, sort_keys=True, ensure_ascii=False)
     descriptor = os.open(root / LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
