@@ -224,7 +224,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--per-layer", type=int, default=3)
     parser.add_argument("--batch-tokens", type=int)
-    parser.add_argument("--only", help="comma-separated names of variants")
+    parser.add_argument("--only", help="names of variants, separated by semicolons")
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     if a.shape:
@@ -258,7 +258,7 @@ def main():
         "score: upper half": lambda: ours_score(lm, prompts, arms["upper"], letters, **options),
     }
     if a.only:
-        variants = {name: run for name, run in variants.items() if name in a.only.split(",")}
+        variants = {name: run for name, run in variants.items() if name in a.only.split(";")}
     report = {"model": a.shape or a.model, "dtype": a.dtype, "device": str(lm.device), "kernels": a.kernels,
               "prompts": len(prompts), "doses": DOSES, "new_tokens": a.new, "rounds": a.rounds,
               "threads": torch.get_num_threads(), "neurons": {n: len(s) for n, s in sets.items()}}  # fmt: skip

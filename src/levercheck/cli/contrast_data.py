@@ -26,6 +26,7 @@ class Data:
     facts: dict[str, Any]
     recorded: Callable[[LanguageModel, Position], Tokens] | None = field(default=None, repr=False)
     asked: Callable[[LanguageModel, str], list[int]] | None = field(default=None, repr=False)
+    items: tuple[list[str], list[str | None]] | None = field(default=None, repr=False)  # ids and entities, where known
 
     def prompt(self, lm: LanguageModel, prompt: str, form: Form) -> list[int]:
         """Tokens of a prompt alone, as the examples have it."""
@@ -104,7 +105,9 @@ def of_facts(limit: int | None, *, seed: int) -> Data:
             examples.append(Example(f"{fact.id}:1", prompt, fact.answer, 1, group))
             examples.append(Example(f"{fact.id}:0", prompt, other.answer, 0, group))
     told = {"source": FACTS, "facts_sha256": facts_digest(), "facts": 2 * len(chosen)}
-    return Data(examples, {**told, "limit": limit, "positive": "true"})
+    used = [fact for name in chosen for fact in swaps[name][1:]]
+    items: tuple[list[str], list[str | None]] = ([fact.id for fact in used], [fact.entity for fact in used])
+    return Data(examples, {**told, "limit": limit, "positive": "true"}, items=items)
 
 
 def _swaps(facts: Sequence[Fact], seed: int) -> dict[str, tuple[str, Fact, Fact]]:
@@ -145,6 +148,8 @@ def of_workspace(root: Path, positive: str) -> Data:
             .sort("item_id")
             .to_dicts()
         )
+        everything = ws.rows("questions")
+        items = (everything["item_id"].to_list(), everything["entity"].to_list())
         told = {"source": "workspace", "positive": positive, "split": ws.state("split"), "spans": ws.state("spans")}
         prompting = ws.settings("answers")["prompting"]
     sides = {"train": FIT, "test": HELD_OUT}
@@ -173,7 +178,7 @@ def of_workspace(root: Path, positive: str) -> Data:
         opens = bool(lm.start_ids) and all(s[: len(lm.start_ids)] == lm.start_ids for s in sequences)
         return Tokens(sequences, regions, {**told, "opens_with_start_ids": opens})
 
-    return Data(examples, told, recorded, asked)
+    return Data(examples, told, recorded, asked, items)
 
 
 def _not_reserve() -> Any:

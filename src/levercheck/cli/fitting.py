@@ -18,6 +18,7 @@ from levercheck.errors import MissingError, UsageError
 from levercheck.evidence.files import write_atomic
 from levercheck.evidence.folder import claimed
 from levercheck.evidence.provenance import SIDECAR, now, read_sidecar, write_sidecar
+from levercheck.study.used import write_items
 
 if TYPE_CHECKING:
     from levercheck.lm.model import LanguageModel
@@ -134,6 +135,8 @@ class Fitting:
         except MissingError as error:
             self.stages.notify(f"no figure: {error}")
             drawn = False
+        if self.data.items is not None:
+            also = [*also, write_items(self.out, *self.data.items)]
         paths = [*save_artifact(artifact, self.out), *(self.out / name for name in (SPLIT, *extra)), *also]
         paths += [self.out / FIGURE] if drawn else []
         ended = {**facts, "ended": now(), "fingerprint": artifact.fingerprint}

@@ -26,7 +26,8 @@ def verify(
     """Recompute every digest and every number of DIRECTORY from its rows. Needs no torch, no model.
 
     DIRECTORY is a finished study (of demo or run) or a workspace of the H-neuron pipeline, whose readouts need
-    safetensors to be read. The output of `levercheck reanalyze` is made again from its analysis and the tables in --rows.
+    safetensors to be read. The output of `levercheck reanalyze` is made again from its analysis and the tables in
+    --rows.
 
     Exit code 0 when everything agrees, 1 with a list when anything differs.
 

@@ -28,6 +28,7 @@ from levercheck.readouts.readout import FACTS, TENSORS, Readout, load_readout, s
 from levercheck.readouts.sparse_logistic import Fit, fit_path, liblinear
 from levercheck.readouts.sparse_matrix import Scaling
 from levercheck.readouts.store import FeatureStore
+from levercheck.study.used import ITEMS, write_items
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -175,6 +176,8 @@ def probe(ws: Workspace, store: FeatureStore, spec: ProbeSpec, name: str = "defa
             return finder.fold_rows(fold)
         rows = finder.final_rows()
         save_readout(finder.readout(facts), ws.root / folder)
+        asked = ws.rows("questions")
+        write_items(ws.root / folder, asked["item_id"], asked["entity"])
         note(ws.root, "test opened", probe=name, c=finder.c, items=len(test.ids))
         return rows
 
@@ -188,7 +191,7 @@ def probe(ws: Workspace, store: FeatureStore, spec: ProbeSpec, name: str = "defa
         batches=[*finder.folds, None],
         rows=len(train.ids) * (len(spec.grid) + 1) + len(test.ids),
         work=work,
-        files=[ws.root / folder / TENSORS, ws.root / folder / FACTS],
+        files=[ws.root / folder / part for part in (TENSORS, FACTS, ITEMS)],
         summarise=lambda rows: results(rows, split, spec),
     )
     path_rows(ws, folder, finder, spec)

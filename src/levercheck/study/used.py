@@ -12,7 +12,7 @@ import polars as pl
 
 from levercheck.errors import IntegrityError, UsageError
 from levercheck.evidence.canonical import digest
-from levercheck.evidence.files import read_json
+from levercheck.evidence.files import read_json, write_json
 
 ITEMS = "items.json"
 CONFIRM = "confirm"
@@ -53,6 +53,13 @@ def readout_items(folder: Path) -> Used | None:
             raise IntegrityError(f"{ITEMS} in '{folder.name}' has no list of texts '{name}': restore it")
         found[name] = frozenset(listed)
     return Used(f"the readout in '{folder.name}'", found["ids"], found["clusters"])
+
+
+def write_items(folder: Path, ids: Iterable[str], clusters: Iterable[str | None]) -> Path:
+    """Write the `items.json` of a readout: what it was made from, its held-out part included; returns the path."""
+    body = {"ids": sorted(set(ids)), "clusters": sorted({cluster for cluster in clusters if cluster is not None})}
+    write_json(folder / ITEMS, body)
+    return folder / ITEMS
 
 
 def items_record(used: Used | None) -> dict[str, Any]:
