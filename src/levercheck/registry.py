@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import Generic, TypeVar
 
 from levercheck.errors import UsageError, nearest
@@ -12,8 +12,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named things of one kind, e.g. operators. Plug-ins name a module by an entry point `name` of `group`; the module
-    is imported when that name is first asked for and registers the thing with the same decorator.
+    """Named things of one kind, e.g. operators.
+
+    A plug-in names a module by an entry point `name` of `group`; the module is loaded when that name is first asked
+    for, and registers the thing with the same decorator.
     """
 
     def __init__(self, kind: str, group: str) -> None:
@@ -36,15 +38,15 @@ class Registry(Generic[T]):
         return sorted({*self._found, *(entry.name for entry in metadata.entry_points(group=self.group))})
 
     def find(self, name: str) -> T:
-        """The thing called `name`, or a UsageError with the nearest word."""
-        if name not in self._found:
-            entry = next((e for e in metadata.entry_points(group=self.group) if e.name == name), None)
-            if entry is None:
-                raise UsageError(f"{self.kind} '{name}' is unknown{nearest(name, self.names())}")
+        """The thing called `name`, or a UsageError with the nearest word or what is wrong with its plug-in."""
+        entry = next((e for e in metadata.entry_points(group=self.group) if e.name == name), None)
+        if name not in self._found and entry is not None:
             try:
-                import_module(entry.module)
-            except ImportError as error:
-                raise UsageError(f"{self.kind} '{name}' comes from '{entry.module}', which fails: {error}") from None
-            if name not in self._found:
-                raise UsageError(f"'{entry.module}' registers no {self.kind} '{name}': ask its authors")
+                entry.load()
+            except Exception as error:
+                raise UsageError(
+                    f"the plug-in '{entry.value}' of the {self.kind} '{name}' cannot be loaded: {error}"
+                ) from None
+        if name not in self._found:
+            raise UsageError(f"unknown {self.kind} '{name}'{nearest(name, self.names())}")
         return self._found[name]

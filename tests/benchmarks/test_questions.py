@@ -390,13 +390,13 @@ def test_an_unreachable_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plug_in_adds_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REGISTRY", dict(module._REGISTRY))
+    monkeypatch.setattr(module.SOURCES, "_found", dict(module.SOURCES._found))
     plug_in = types.ModuleType("plug_in_of_a_test")
     monkeypatch.setitem(sys.modules, "plug_in_of_a_test", plug_in)
-    point = metadata.EntryPoint("riddles", "plug_in_of_a_test:read", module.ENTRY_POINTS)
-    broken = metadata.EntryPoint("broken", "no_such_module_of_a_test", module.ENTRY_POINTS)
+    point = metadata.EntryPoint("riddles", "plug_in_of_a_test:read", module.SOURCES.group)
+    broken = metadata.EntryPoint("broken", "no_such_module_of_a_test", module.SOURCES.group)
     listed = metadata.EntryPoints([point, broken])
-    monkeypatch.setattr(module.metadata, "entry_points", lambda **wanted: listed.select(**wanted))
+    monkeypatch.setattr(metadata, "entry_points", lambda **wanted: listed.select(**wanted))
 
     def read(request: Request) -> Draft:
         repeated = [Question("1", "What has keys?", ("a piano",))] * (2 if request.argument == "twice" else 1)
@@ -408,7 +408,7 @@ def test_a_plug_in_adds_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.judge(found.questions[0], "A piano!").label == "true"
     assert found.identity["edition"] == 1 and found.skipped == (("2", "too hard"),)
     fails("riddles:twice", "make ids unique")
-    fails("broken", "the plug-in 'no_such_module_of_a_test' of the source 'broken' cannot be loaded")
+    fails("broken", "the plug-in 'no_such_module_of_a_test' of the question source 'broken' cannot be loaded")
     with pytest.raises(ValueError, match="registered twice"):
         source("riddles")(read)
 

@@ -18,15 +18,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 from levercheck.benchmarks import answers, facts
 from levercheck.benchmarks.answers import Verdict
 from levercheck.errors import NotEnoughDataError, UsageError, nearest
 from levercheck.evidence.splits import shuffled
+from levercheck.registry import Registry
 
-ENTRY_POINTS = "levercheck.sources"
 BARE_ENDINGS = ("jsonl", "csv", "parquet")
 NO_ALIAS = "no usable alias"
 
@@ -122,16 +122,14 @@ class Source:
     judge: Judge | None
 
 
-_REGISTRY: dict[str, Source] = {}
+SOURCES: Registry[Source] = Registry("question source", "levercheck.sources")
 
 
 def source(name: str, *, ruler: str = answers.RULER, judge: Judge | None = None) -> Callable[[Reader], Reader]:
     """Register a function that reads questions under the name that specs use; `ValueError` when the name is taken."""
 
     def register(read: Reader) -> Reader:
-        if name in _REGISTRY:
-            raise ValueError(f"the source '{name}' is registered twice")
-        _REGISTRY[name] = Source(name, read, ruler, judge)
+        SOURCES.register(name)(Source(name, read, ruler, judge))
         return read
 
     return register
@@ -140,20 +138,12 @@ def source(name: str, *, ruler: str = answers.RULER, judge: Judge | None = None)
 def source_names() -> list[str]:
     """Every source that can be named, those of plug-ins included."""
     import_module("levercheck.benchmarks.sources")
-    return sorted({*_REGISTRY, *(entry.name for entry in metadata.entry_points(group=ENTRY_POINTS))})
+    return SOURCES.names()
 
 
 def _source(name: str) -> Source:
-    names = source_names()
-    if name not in _REGISTRY and name in names:
-        (entry, *_) = metadata.entry_points(group=ENTRY_POINTS, name=name)
-        try:
-            entry.load()
-        except Exception as error:
-            raise UsageError(f"the plug-in '{entry.value}' of the source '{name}' cannot be loaded: {error}") from None
-    if name not in _REGISTRY:
-        raise UsageError(f"unknown question source '{name}'{nearest(name, names)}")
-    return _REGISTRY[name]
+    source_names()
+    return SOURCES.find(name)
 
 
 def _parse(spec: str) -> tuple[str, str | None]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from levercheck.errors import UsageError, nearest
+from levercheck.errors import UsageError
 from levercheck.evidence.documents import Model, validated
 from levercheck.reanalysis.selection import Floats, Labels, Selection
+from levercheck.registry import Registry
 from levercheck.stats import Estimate, bootstrap_means, percentile_bounds
 from levercheck.stats.resampling import draws
 
@@ -31,16 +32,14 @@ class Entry:
     parameters: type[Model]
 
 
-_REGISTRY: dict[str, Entry] = {}
+ESTIMATORS: Registry[Entry] = Registry("estimator", "levercheck.estimators")
 
 
 def estimator(name: str, parameters: type[Model] = NoParameters) -> Callable[[Function], Function]:
     """Register a function under the name that analysis files use."""
 
     def register(function: Function) -> Function:
-        if name in _REGISTRY:
-            raise ValueError(f"the estimator '{name}' is registered twice")
-        _REGISTRY[name] = Entry(name, function, parameters)
+        ESTIMATORS.register(name)(Entry(name, function, parameters))
         return function
 
     return register
@@ -48,14 +47,15 @@ def estimator(name: str, parameters: type[Model] = NoParameters) -> Callable[[Fu
 
 def names() -> list[str]:
     """Every registered estimator."""
-    return sorted(_REGISTRY)
+    return ESTIMATORS.names()
 
 
 def find(name: str, where: str) -> Entry:
     """The estimator `name`, or a UsageError with the nearest word."""
-    if name not in _REGISTRY:
-        raise UsageError(f"{where}: unknown estimator '{name}'{nearest(name, _REGISTRY)}")
-    return _REGISTRY[name]
+    try:
+        return ESTIMATORS.find(name)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def make(selection: Selection) -> Parts:
