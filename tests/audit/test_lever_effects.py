@@ -14,6 +14,7 @@ from levercheck.evidence import schema
 ITEMS = 200
 SPEC = {
     "study": "planted",
+    "interventions": {"push": {"readout": "d", "efforts": [0.05, 0.1]}},
     "benchmarks": ["main", "side"],
     "primary": {"benchmark": "main", "direction": "either", "margin": 2.0},
     "externality": {"surfaces": ["side"], "non_inferiority": 5.0},
@@ -83,7 +84,7 @@ def test_what_every_draw_does_too_is_no_lever():
     assert standing(audit, "control") == "contradicted"
     point = [p for p in audit["points"] if p["benchmark"] == "main"][-1]
     assert point["change"]["low"] > 2
-    assert point["controls"]["random"]["rate"]["outside_prediction"] is not True
+    assert point["controls"]["random"]["rate"]["difference"]["high"] < 0
 
 
 def test_without_controls_no_lever_is_shown():
@@ -156,3 +157,63 @@ def test_an_instruction_has_no_dose_and_no_hook():
     assert (point["kind"], point["at"], point["controls"]) == ("instruction", None, {})
     assert point["relative_dose"]["value"] is None
     assert audit["instrument"]["arms_without_receipts"] == []
+
+
+def graded_at(audit):
+    return next(s["at"] for s in audit["standings"] if s["name"] == "control")
+
+
+def test_the_strongest_point_is_the_farthest_from_the_noop():
+    table = study(60)
+    assert graded_at(lever_effects(table, SPEC)) == 0.1
+    assert graded_at(lever_effects(table.with_columns(effort=-pl.col("effort")), SPEC)) == -0.1
+    dose, size = pl.col("effort").replace_strict({0.1: 0.0, 0.05: 0.5}), pl.col("effort")  # a scale towards zero
+    scaled = table.with_columns(
+        dose=dose, effort=None, relative_dose=pl.when(size.is_not_null()).then(size).otherwise("relative_dose")
+    )
+    audit = lever_effects(scaled.with_columns(pl.col("effort").cast(pl.Float64)), SPEC)
+    assert graded_at(audit) == 0.0
+    assert [p["at"] for p in audit["points"] if p["benchmark"] == "main"] == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_a_lever_that_no_dose_turns_is_missing(draws):
+    own = (pl.col("lever") == "push") & (pl.col("control").is_null() if draws else True)
+    audit = lever_effects(study(60).filter(~own), SPEC)
+    assert [(s["lever"], s["name"], s["standing"]) for s in audit["standings"]] == [
+        ("push", "control", "missing"),
+        ("push", "externality", "missing"),
+    ]
+
+
+def test_an_answer_without_a_verdict_is_a_loss_where_nothing_may_be_lost():
+    own = (pl.col("lever") == "push") & pl.col("control").is_null() & (pl.col("benchmark") == "side")
+    mute = study(60).with_columns(
+        positive=pl.when(own & (pl.col("item_id") < "i0060")).then(None).otherwise("positive")
+    )
+    audit = lever_effects(mute, SPEC)
+    assert standing(audit, "externality") == "contradicted"
+    found = next(s for s in audit["standings"] if s["name"] == "externality")["estimates"]["side at effort 0.1"]
+    assert found["value"] == pytest.approx(-30.0) and "60 items without an outcome are counted" in found["note"]
+    point = next(p for p in audit["points"] if p["benchmark"] == "side")
+    assert point["change"]["n"] == ITEMS - 60 and "60 items without an outcome are left out" in point["change"]["note"]
+
+
+def test_rates_know_that_items_share_entities():
+    found = lever_effects(study(60), SPEC)["baseline"]
+    assert found["main"]["method"] == "cluster_t" and found["main"]["clusters"] == ITEMS // 2
+    assert found["side"]["high"] == 100.0 and found["side"]["clusters"] == ITEMS // 2
+
+
+def test_nothing_is_supported_without_receipts():
+    silent = study(60).with_columns(
+        prompt_positions=pl.when(pl.col("lever") == "push").then(0).otherwise("prompt_positions")
+    )
+    audit = lever_effects(silent, SPEC)
+    assert {s["standing"] for s in audit["standings"]} == {"uninformative"}
+
+
+def test_a_noop_that_lost_an_outcome_is_seen():
+    lost = (pl.col("lever") == "noop") & (pl.col("item_id") == "i0003")
+    table = study(0).with_columns(pl.when(lost).then(None).otherwise(pl.col(c)).alias(c) for c in ("positive", "value"))
+    assert lever_effects(table, SPEC)["instrument"]["noop_largest_difference"] == 1.0

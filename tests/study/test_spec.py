@@ -60,7 +60,10 @@ def test_changes_replace_and_are_checked_too(tmp_path):
     ("document", "message"),
     [
         (changed("modle", value="x"), "unknown key 'modle' \\(did you mean 'model'"),
-        (changed("controls", "random", "draw", value=5), "unknown key 'draw' in controls.random \\(did you mean 'draws'"),
+        (
+            changed("controls", "random", "draw", value=5),
+            "unknown key 'draw' in controls.random \\(did you mean 'draws'",
+        ),
         (changed("interventions", "push", "readout", value="e"), "turns 'e'"),
         (changed("interventions", "push", "doses", value=[1]), "either doses or efforts"),
         (changed("interventions", "push", "efforts", value=[0.1, 0.1]), "a value twice"),
@@ -77,6 +80,16 @@ def test_changes_replace_and_are_checked_too(tmp_path):
         (changed("items", value={"shares": {"tunes": 1.0}}), "unknown role 'tunes'"),
         (changed("study", value="../up"), "study is '../up'"),
         (changed("calibrate", value={"intervention": "pish", "doses": [1], "objective": "bare-facts"}), "'pish'"),
+        (changed("interventions", "baseline", value={"instruction": "a"}), "'baseline' is reserved"),
+        (changed("controls", "../../up", value={"draws": 2}), "use letters, digits"),
+        (changed("controls", "[/b]", value={"draws": 2}), "use letters, digits"),
+        (changed("benchmarks", value=["bare-facts", "bare-facts"]), "benchmarks holds a value twice"),
+        (
+            changed("calibrate", value={"intervention": "push", "doses": [1, 1], "objective": "x"}),
+            "doses holds a value",
+        ),
+        (changed("primary", value={"benchmark": "bare-facts", "margin": float("inf")}), "finite number"),
+        (changed("effort", value={"largest": float("inf")}), "finite number"),
         (["a", "list"], "holds list, expected keys"),
     ],
 )

@@ -7,14 +7,16 @@ controls at the same point (items x draws). A standing needs whole intervals bey
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from levercheck.audit.gates import Criterion, Outcome, compare, judge
 from levercheck.audit.lever_tables import Arm, Floats, Surface, surfaces
-from levercheck.stats import Estimate, attainable_p, mean, paired_difference, proportion, two_level
+from levercheck.audit.rates import rate
+from levercheck.stats import Estimate, attainable_p, mean, paired_difference, two_level
 
 SCHEMA = "levercheck.levers/v1"
 ONE_SIDED = 0.9
@@ -31,7 +33,7 @@ def lever_effects(rows: pl.DataFrame, spec: Mapping[str, Any], *, level: float =
         "spec": dict(spec),
         "role": rows["role"][0],
         "instrument": instrument(tables),
-        "baseline": {table.benchmark: _rate(table.baseline, level).to_dict() for table in tables},
+        "baseline": {table.benchmark: _rate(table, table.baseline, level).to_dict() for table in tables},
         "points": points,
         "standings": _standings(tables, spec, level),
     }
@@ -43,8 +45,9 @@ def instrument(tables: list[Surface]) -> dict[str, Any]:
     for table in tables:
         if table.noop is not None:
             gap = np.abs(table.noop.value - table.baseline.value)
-            same = np.isnan(table.noop.positive) | (table.noop.positive == table.baseline.positive)
-            gaps.append(float(np.nanmax(gap)) if np.isfinite(gap).any() else float(not same.all()))
+            same = np.array_equal(table.noop.positive, table.baseline.positive, equal_nan=True)
+            largest = float(np.nanmax(gap, initial=0.0))
+            gaps.append(largest if largest or same else 1.0)  # an outcome that came, went or turned
         for arm in table.arms:
             name = {"benchmark": table.benchmark, "lever": arm.lever, "control": arm.control, "draw": arm.draw}
             if arm.step[0] == "instruction":
@@ -72,7 +75,7 @@ def _points(table: Surface, lever: str, level: float) -> list[dict[str, Any]]:
             "at": at,
             "dose": arm.dose,
             "degenerate": arm.degenerate,
-            "rate": _rate(arm, level).to_dict(),
+            "rate": _rate(table, arm, level).to_dict(),
             "change": _change(table, arm, level).to_dict(),
             "value_change": _mean_change(table, arm, "value", "logit", 1.0, level).to_dict(),
             "mass_change": _mean_change(table, arm, "mass", "pp", 100.0, level).to_dict(),
@@ -86,29 +89,34 @@ def _points(table: Surface, lever: str, level: float) -> list[dict[str, Any]]:
     return found
 
 
-def _rate(arm: Arm, level: float) -> Estimate:
-    """Share of positive outcomes in per cent, Wilson interval; items without an outcome are left out and counted."""
-    known = arm.positive[np.isfinite(arm.positive)]
-    share = proportion(int(known.sum()), len(known), level=level)
-    value, low, high = (None if v is None else 100 * v for v in (share.value, share.low, share.high))
-    missing = _left_out(len(arm.positive) - len(known))
-    return Estimate(value, low, high, level, "%", share.n, share.method, note=missing)
+def _rate(table: Surface, arm: Arm, level: float) -> Estimate:
+    """Share of positive outcomes in per cent; items without an outcome are left out and counted."""
+    known = np.isfinite(arm.positive)
+    found = rate(arm.positive[known].astype(bool), table.clusters[known], level)
+    return _noted(found, int((~known).sum()), "left out")
 
 
-def _left_out(count: int) -> str | None:
-    return f"{count} items without an outcome are left out" if count else None
+def _noted(found: Estimate, count: int, what: str) -> Estimate:
+    if not count:
+        return found
+    told = f"{count} items without an outcome are {what}"
+    return replace(found, note=told if found.note is None else f"{found.note}; {told}")
 
 
-def _change(table: Surface, arm: Arm, level: float) -> Estimate:
-    """Paired change of the rate against the baseline, in pp."""
+def _change(table: Surface, arm: Arm, level: float, *, lost: bool = False) -> Estimate:
+    """Paired change of the rate against the baseline, in pp; with `lost`, an outcome that the arm lacks is negative."""
     base = table.baseline.positive
-    both = np.isfinite(arm.positive) & np.isfinite(base)
+    none = np.isnan(arm.positive)
+    own = np.where(none, 0.0, arm.positive) if lost else arm.positive
+    both = np.isfinite(own) & np.isfinite(base)
     if not both.any():
         return Estimate(None, None, None, level, "pp", 0, "tango", note="no item has an outcome in both arms")
-    return paired_difference(
-        arm.positive[both].astype(bool), base[both].astype(bool), clusters=table.clusters[both], level=level,
+    found = paired_difference(
+        own[both].astype(bool), base[both].astype(bool), clusters=table.clusters[both], level=level,
         cluster_unit="entity",
     )  # fmt: skip
+    found = _noted(found, int((none & both).sum()), "counted as negative")
+    return _noted(found, int((~both).sum()), "left out")
 
 
 def _mean_change(table: Surface, arm: Arm, name: str, unit: str, scale: float, level: float) -> Estimate:
@@ -170,22 +178,35 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 def _standings(tables: list[Surface], spec: Mapping[str, Any], level: float) -> list[dict[str, Any]]:
     """Control and externality of every lever, where margins are declared."""
     by_name = {table.benchmark: table for table in tables}
+    silent = {arm["lever"] for arm in instrument(tables)["arms_without_receipts"]}
     found = []
-    for lever in tables[0].levers:
+    for lever in dict.fromkeys([*spec["interventions"], *tables[0].levers]):
+        broken = "the instrument failed its own check: rows whose hooks left no receipt" if lever in silent else None
         if spec.get("primary"):
-            found.append(_control(by_name[spec["primary"]["benchmark"]], lever, spec["primary"], level))
+            found.append(_control(by_name[spec["primary"]["benchmark"]], lever, spec["primary"], level, broken))
         if spec.get("externality"):
-            found.append(_externality(by_name, lever, spec["externality"]))
+            found.append(_externality(by_name, lever, spec["externality"], broken))
     return found
 
 
-def _control(table: Surface, lever: str, primary: Mapping[str, Any], level: float) -> dict[str, Any]:
-    """Does it move the primary metric by more than the margin, and by more than every control does?
+def _unturned(relation: Literal[">"], threshold: float) -> Criterion:
+    return Criterion("turned", "a declared effort is reached by some dose", "-", relation, threshold, "missing")
 
-    The strongest declared point is graded, not the best one. Either direction is graded on the side that the change is
-    on, with both bounds of the interval beyond the margin.
+
+def _control(
+    table: Surface, lever: str, primary: Mapping[str, Any], level: float, broken: str | None
+) -> dict[str, Any]:
+    """Does it move the primary metric by more than the margin, and by more than the mean draw of every control?
+
+    The strongest point that was reached is graded, not the best one. Either direction is graded on the side that the
+    change is on, with both bounds of the interval beyond the margin.
     """
-    arm, margin = table.targets(lever)[-1], float(primary["margin"])
+    claim = f"Turning {lever} moves {table.benchmark}, more than its controls do."
+    margin = float(primary["margin"])
+    if not table.targets(lever):
+        gate = judge("control", claim, [_unturned(">", margin)])
+        return {"lever": lever, "at": None, "kind": None, "estimates": {}} | gate.to_dict()
+    arm = table.targets(lever)[-1]
     change = _change(table, arm, level)
     up = primary["direction"] == "increase" or (primary["direction"] == "either" and (change.value or 0.0) >= 0)
     sign, word = (1.0, "rises") if up else (-1.0, "falls")
@@ -202,7 +223,7 @@ def _control(table: Surface, lever: str, primary: Mapping[str, Any], level: floa
         criteria.append(
             compare(
                 name,
-                f"it {word} by more than under {control} draws, by over {margin:g} pp",
+                f"it {word} by more than under the mean of {control} draws, by over {margin:g} pp",
                 estimates,
                 name,
                 ">",
@@ -212,7 +233,7 @@ def _control(table: Surface, lever: str, primary: Mapping[str, Any], level: floa
     if not table.controls(lever):
         outcome: Outcome = "missing"
         criteria.append(Criterion("minus_control", "it moves more than matched draws do", "-", ">", margin, outcome))
-    gate = judge("control", f"Turning {lever} moves {table.benchmark}, more than its controls do.", criteria)
+    gate = judge("control", claim, criteria, broken=broken)
     kind, at = arm.step
     return {
         "lever": lever,
@@ -222,18 +243,25 @@ def _control(table: Surface, lever: str, primary: Mapping[str, Any], level: floa
     } | gate.to_dict()
 
 
-def _externality(tables: Mapping[str, Surface], lever: str, declared: Mapping[str, Any]) -> dict[str, Any]:
-    """Does every surface stay within the margin of its baseline, at every declared point?"""
+def _externality(
+    tables: Mapping[str, Surface], lever: str, declared: Mapping[str, Any], broken: str | None
+) -> dict[str, Any]:
+    """Does every surface stay within the margin of its baseline, at every point that was reached?
+
+    An item that has no outcome under the lever (no verdict, broken numbers) counts as lost: silence is no safety.
+    """
     margin, estimates, criteria = float(declared["non_inferiority"]), {}, []
     for surface in declared["surfaces"]:
+        if not tables[surface].targets(lever):
+            criteria.append(_unturned(">", -margin))
         for arm in tables[surface].targets(lever):
             kind, at = arm.step
             name = surface if at is None else f"{surface} at {kind} {at:g}"
-            estimates[name] = _change(tables[surface], arm, ONE_SIDED)
+            estimates[name] = _change(tables[surface], arm, ONE_SIDED, lost=True)
             criteria.append(compare(name, f"{name}: loses less than {margin:g} pp", estimates, name, ">", -margin))
             if arm.degenerate:
                 criteria.append(Criterion(f"{name}, numbers", "no logits break", name, "=", 0.0, "violated"))
-    gate = judge("externality", f"Turning {lever} leaves the other surfaces intact.", criteria)
+    gate = judge("externality", f"Turning {lever} leaves the other surfaces intact.", criteria, broken=broken)
     return {
         "lever": lever,
         "at": None,

@@ -33,6 +33,19 @@ class Arm:
     edited: bool  # every row has a receipt of at least one edited position
 
     @property
+    def strength(self) -> tuple[float, float]:
+        """How far the arm goes: the size of its effort, or else of what was measured at its sites; then the dose.
+
+        The size of a dose says little: a neuron scaled by 0.5 is turned less than one scaled by 0. Sizes that agree to
+        three digits are equal, so that two doses on either side of the no-op dose are ordered by their value.
+        """
+        kind, at = self.step
+        if kind == "effort":
+            return abs(at or 0.0), at or 0.0
+        known = self.relative_dose[np.isfinite(self.relative_dose)]
+        return (float(f"{known.mean():.2e}") if len(known) else 0.0), at or 0.0
+
+    @property
     def step(self) -> tuple[str, float | None]:
         """Which point of the lever's curve this is: an effort, a dose, or an instruction that is there."""
         if self.effort is not None:
@@ -67,7 +80,7 @@ class Surface:
     def targets(self, lever: str) -> list[Arm]:
         """The lever's own arms, weakest first."""
         own = [a for a in self.arms if a.lever == lever and a.control is None]
-        return sorted(own, key=lambda a: (a.step[1] is None, a.step[1] or 0.0))
+        return sorted(own, key=lambda a: a.strength)
 
     def draws(self, lever: str, control: str, step: tuple[str, float | None]) -> list[Arm]:
         """The control's arms at one point of the curve, by draw."""

@@ -85,7 +85,9 @@ def lock(
     for name in frozen["unreached"]:
         output.print(f"missing {clean(name)}: no dose reaches it", markup=False)
     for name in unknown_items(made):
-        output.print(f"unknown whether readout {clean(name)} was made from confirm items", style="bold yellow")
+        output.print(
+            f"unknown whether readout {clean(name)} was made from confirm items", style="bold yellow", markup=False
+        )
     if frozen["primary"] is None:
         output.print("note: no primary comparison is declared, so no margin is frozen", style="yellow")
     return 0

@@ -69,20 +69,18 @@ def run(
 def _print(audit: dict[str, Any], folder: Path, took: float) -> None:
     for benchmark, base in audit["baseline"].items():
         table = Table(
-            title=f"{escape(benchmark)}: baseline {_interval(base, '%')}", title_justify="left", show_edge=False
-        )
-        for column in ("lever", "change, pp", "lever minus draws, pp", "rank p", "a new draw, pp", "‖Δ‖/‖h‖"):
+            title=f"{escape(benchmark)}: baseline {_interval(base, '%')}", title_justify="left", show_edge=False,
+            caption="brackets: 95 % intervals, uncorrected for the number of rows", caption_justify="left",
+        )  # fmt: skip
+        columns = ("lever", "change, pp", "control", "lever minus draws, pp", "rank p", "a new draw, pp", "‖Δ‖/‖h‖")
+        for column in columns:
             table.add_column(column)
         for point in (p for p in audit["points"] if p["benchmark"] == benchmark):
             name = point["lever"] if point["at"] is None else f"{point['lever']} at {point['kind']} {point['at']:g}"
             first = [escape(clean(name)), _interval(point["change"])]
-            dose = point["relative_dose"]["value"]
-            last = "" if dose is None else f"{dose:.3f}"
-            rows = [
-                [_interval(c["rate"]["difference"]), f"{c['rate']['p']:.3g}", _interval(c["rate"]["prediction"])]
-                for c in point["controls"].values()
-                if c["rate"] is not None
-            ] or [["", "", ""]]
+            dose = point["relative_dose"]
+            last = "" if dose["value"] is None else _interval(dose, digits=3, signed=False)
+            rows = [_control(name, found) for name, found in point["controls"].items()] or [[""] * 4]
             for number, row in enumerate(rows):
                 table.add_row(*(first if number == 0 else ["", ""]), *row, last if number == 0 else "")
         output.print()
@@ -100,14 +98,22 @@ def _print(audit: dict[str, Any], folder: Path, took: float) -> None:
     for name in ("arms_without_receipts", "arms_without_any_change"):
         if audit["instrument"][name]:
             output.print(f"\n[bold red]{len(audit['instrument'][name])} {name.replace('_', ' ')}[/]: see the report")
-    output.print(f"\nreport  {folder / 'report.html'}", soft_wrap=True)
+    output.print(f"\nreport  {clean(str(folder / 'report.html'))}", markup=False, soft_wrap=True)
     output.print(f"time    {seconds(took)}")
 
 
-def _interval(record: dict[str, Any], unit: str = "") -> str:
+def _control(name: str, found: dict[str, Any]) -> list[str]:
+    rate, told = found["rate"], f"{escape(name)}, {found['draws']} draws"
+    if rate is None:
+        return [told, "not estimable", "", ""]
+    p = f"{rate['p']:.3g} (at best {rate['attainable_p']:.3g})"
+    return [told, _interval(rate["difference"]), p, _interval(rate["prediction"])]
+
+
+def _interval(record: dict[str, Any], unit: str = "", *, digits: int = 1, signed: bool = True) -> str:
     estimate = Estimate.from_dict(record)
     if estimate.value is None:
         return "not estimable"
-    sign = "" if unit == "%" else "+"
-    ends = "" if estimate.low is None else f" \\[{estimate.low:{sign}.1f}, {estimate.high:{sign}.1f}]"
-    return f"{estimate.value:{sign}.1f}{unit}{ends} n={estimate.n}"
+    form = f"{'+' if signed and unit != '%' else ''}.{digits}f"
+    ends = "" if estimate.low is None else f" \\[{estimate.low:{form}}, {estimate.high:{form}}]"
+    return f"{estimate.value:{form}}{unit}{ends} n={estimate.n}"

@@ -38,13 +38,17 @@ EXPLORED = "exploratory, nothing is locked"
 MEANING = {"": "construct", "Metric: ": "metric", "Caution: ": "caution"}
 CURVES = "Change of the rate against the baseline on the same items, with 95 % intervals; grey: draws of controls."
 STRONGEST = (
-    "Every lever at its strongest declared point; below it the change beyond its control's draws, and where a new draw "
-    "would fall."
+    "Every lever at the strongest point it reached; below it the change beyond its control's draws, and where a new "
+    "draw would fall."
 )
 DOSES = "Doses were found on tune items, blind to outcomes, until the measured effort was within the tolerance."
 BALANCE = (
     "A standardised mean difference beyond 0.25 in size is marked: that control differs from the lever in more than "
     "what it was chosen for."
+)
+MANY = (
+    "Every lever is graded on its own with 95 % intervals (non-inferiority: 90 %), and nothing is corrected for how "
+    "many levers, points, benchmarks and controls were looked at: of many without effect, some will seem to have one."
 )
 NOOP = "every hook at its no-op dose: largest difference from the unhooked logits"
 
@@ -64,7 +68,7 @@ def lever_report(material: Material) -> Report:
     role = audit.get("role")
     return Report(
         title=f"Levers of {table(material, 'spec').get('study')}",
-        headline=_headline(standings),
+        headline=_headline(standings, role == "confirm"),
         limit=LIMIT,
         facts=(
             f"Model: {table(material, 'model').get('name')}. Items of role {role}: "
@@ -85,7 +89,7 @@ def lever_report(material: Material) -> Report:
     )
 
 
-def _headline(standings: Sequence[Mapping[str, Any]]) -> str:
+def _headline(standings: Sequence[Mapping[str, Any]], confirmed: bool) -> str:
     control = [s for s in standings if s["name"] == "control"]
     if not control:
         return "No margin is declared, so nothing is graded: effects stand beside their controls."
@@ -93,7 +97,7 @@ def _headline(standings: Sequence[Mapping[str, Any]]) -> str:
     for standing in control:
         by_word.setdefault(str(standing["standing"]), []).append(str(standing["lever"]))
     parts = "; ".join(f"{word.replace('_', ' ')} for {', '.join(names)}" for word, names in by_word.items())
-    return f"That it is a lever: {parts}."
+    return f"That it is a lever{'' if confirmed else ', on items that choices may rest on'}: {parts}."
 
 
 def _standings(standings: Sequence[Mapping[str, Any]]) -> Section:
@@ -112,7 +116,7 @@ def _standings(standings: Sequence[Mapping[str, Any]]) -> Section:
         listed = Table(str(s["claim"]), ["criterion", "estimate", "outcome"], criteria)
         details.append(Part(f"{s['lever']}: {s['name']}", [listed], closed=True))
     first = Table("", ["lever", "gate", "standing", "reason"], rows)
-    return Section("standings", "Standings", [first, *details])
+    return Section("standings", "Standings", [Text(MANY), first, *details])
 
 
 def _effects(material: Material, benchmark: str) -> Section:
@@ -151,10 +155,15 @@ def _effects(material: Material, benchmark: str) -> Section:
 
 def _against(point: Mapping[str, Any], control: str, found: Mapping[str, Any]) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
+    if found["rate"] is None and found["value"] is None:
+        lost = f"{control}, {found['draws']} draws: no item has an outcome in every arm"
+        return [[_name(point), lost, "not estimable", "", "", ""]]
     for what in ("rate", "value"):
         result = found[what]
         if result is not None:
             draws = f"{control}, {found['draws']} draws"
+            if result["left_out"]:
+                draws += f", {result['left_out']} items without an outcome in some arm left out"
             row: list[Cell] = [f"{_name(point)}, {what}", draws, est(result, "difference")]
             row += [est(result, "prediction", counted="item"), plain(result["p"]), plain(result["attainable_p"])]
             rows.append(row)

@@ -17,8 +17,9 @@ Paths are relative to the study file and stay inside its folder.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -28,7 +29,8 @@ from levercheck.evidence.documents import Model, read_yaml, validated
 
 Shares = dict[str, float]
 ROLES = ("readout", "select", "tune", "confirm")
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+RESERVED = ("baseline", "noop")
+"""Names that rows give to what is always run."""
 
 
 class Intervention(Model):
@@ -42,8 +44,8 @@ class Intervention(Model):
     readout: str | None = None
     instruction: str | None = Field(default=None, min_length=1)
     operator: str | None = None
-    doses: tuple[Finite, ...] | None = None
-    efforts: tuple[Finite, ...] | None = None
+    doses: tuple[float, ...] | None = None
+    efforts: tuple[float, ...] | None = None
     unit: Literal["absolute", "sigma", "relative"] | None = None
     scope: str = "all"
     layers: tuple[int, ...] | None = None
@@ -64,9 +66,7 @@ class Intervention(Model):
         if not self.is_prompt and (self.doses is None) == (self.efforts is None):
             raise ValueError("it needs either doses or efforts")
         for name in ("doses", "efforts"):
-            values = getattr(self, name) or ()
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} holds a value twice")
+            _once(getattr(self, name) or (), name)
         if any(value == 0 for value in self.efforts or ()):
             raise ValueError("an effort of 0 is the baseline, which is always run: leave it out")
         return self
@@ -144,12 +144,18 @@ class Calibrate(Model):
 
     intervention: str
     ks: tuple[int, ...] | None = None
-    doses: tuple[Finite, ...]
+    doses: tuple[float, ...]
     objective: str
     direction: Literal["increase", "decrease"] = "increase"
     secondary: str | None = None
     tolerance: float = Field(default=1.5, ge=0, description="pp within the best that still count as best")
     poison: Poison = Poison()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Calibrate:
+        _once(self.doses, "doses")
+        _once(self.ks or (), "ks")
+        return self
 
 
 class StudySpec(Model):
@@ -170,9 +176,13 @@ class StudySpec(Model):
 
     @model_validator(mode="after")
     def _names_agree(self) -> StudySpec:
-        for name, lever in self.interventions.items():
+        for name in (*self.interventions, *self.controls):
             if not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"the name '{name}' of an intervention: use letters, digits, - and _")
+                raise ValueError(f"the name '{name}' of an intervention or control: use letters, digits, - and _")
+            if name in RESERVED:
+                raise ValueError(f"the name '{name}' is reserved for what is always run: give it another")
+        _once(self.benchmarks, "benchmarks")
+        for name, lever in self.interventions.items():
             if lever.readout is not None and lever.readout not in self.readouts:
                 raise ValueError(
                     f"intervention '{name}' turns '{lever.readout}'{nearest(lever.readout, self.readouts)}"
@@ -204,6 +214,12 @@ class StudySpec(Model):
         """Interventions that a control is of."""
         named = self.controls[control].of
         return named or tuple(name for name, lever in self.interventions.items() if not lever.is_prompt)
+
+
+def _once(values: Iterable[Any], name: str) -> None:
+    listed = list(values)
+    if len(set(listed)) != len(listed):
+        raise ValueError(f"{name} holds a value twice")
 
 
 def read_study(path: Path, changes: dict[str, Any] | None = None) -> StudySpec:

@@ -232,10 +232,7 @@ def asked_of(run: StudyRun, columns: Sequence[Column]) -> dict[str, Any]:
     """What a calibration was asked: its digest is the key, which another model, artifact, grid or item list changes."""
     declared, surfaces = run.spec.calibrate, surfaces_of(run.spec)
     assert declared is not None
-    items = {
-        surface: digest([[i.id, i.cluster, i.text, list(i.tokens)] for i in run.items(surface, ROLE)])
-        for surface in surfaces
-    }
+    items = {surface: run.asked(surface, ROLE)["digest"] for surface in surfaces}
     return {
         "run": run.key,
         "settings": declared.model_dump(mode="json"),

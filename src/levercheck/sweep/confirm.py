@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from levercheck.benchmarks.base import find_benchmark
 from levercheck.errors import IntegrityError, NotEnoughDataError, UsageError
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.files import read_json
@@ -142,7 +141,7 @@ def freeze(run: StudyRun, chosen: Mapping[str, Any] | None) -> tuple[dict[str, A
         "interventions": {_label(*lever.key): lever.intervention.fingerprint for lever in levers},
         "arms": _arms(arms),
         "unreached": _unreached(locked, levers, arms),
-        "benchmarks": {name: _benchmark(run, name) for name in run.spec.benchmarks},
+        "benchmarks": {name: run.asked(name, ROLE) for name in run.spec.benchmarks},
         "primary": None if run.spec.primary is None else run.spec.primary.model_dump(mode="json"),
         CODE: {**code(), "versions": environment()["packages"]},
     }
@@ -242,18 +241,6 @@ def _unreached(run: StudyRun, levers: Sequence[Lever], arms: Sequence[LeverArm])
         for effort in run.spec.interventions[lever.name].efforts or ()
         if (*lever.key, effort) not in there
     ]
-
-
-def _benchmark(run: StudyRun, name: str) -> dict[str, Any]:
-    benchmark, items = find_benchmark(name), run.items(name, ROLE)
-    content = [[i.id, i.cluster, i.text, list(i.candidates), list(i.tokens)] for i in items]
-    return {
-        "ruler": benchmark.ruler,
-        "role": ROLE,
-        "items": [item.id for item in items],
-        "clusters": len({item.cluster for item in items}),
-        "digest": digest([benchmark.kind, benchmark.prefix, benchmark.max_new_tokens, benchmark.stop, content]),
-    }
 
 
 def _refuse_stale(run: StudyRun) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 import polars as pl
 
 from levercheck.audit.calibration import Candidate
+from levercheck.audit.rates import UNIT, rate
 from levercheck.stats import Estimate, mean, paired_difference, proportion
 from levercheck.sweep.cells import BASE
-
-UNIT = "entity"
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def perplexity_ratio(statements: pl.DataFrame, lever: str, dose: float) -> Estim
     before = statements.filter(pl.col("lever") == BASE).select("item_id", before="nll")
     after = statements.filter((pl.col("lever") == lever) & (pl.col("dose") == dose))
     pairs = after.join(before, on="item_id", validate="1:1").sort("item_id")
-    broken = pairs["nll"].null_count()
+    broken = len(pairs) - len(pairs.drop_nulls(["nll", "before"]))
     if broken or not len(pairs):
         why = f"{broken} of {len(pairs)} statements had likelihoods that are not finite"
         return Estimate(None, None, None, 0.95, "ratio", len(pairs), "exp_cluster_t", note=why)
@@ -129,20 +128,7 @@ def perplexity_ratio(statements: pl.DataFrame, lever: str, dose: float) -> Estim
 
 
 def _rate(pairs: pl.DataFrame) -> Estimate:
-    """Share of positive outcomes in per cent.
-
-    Wilson where every item is its own entity, else a cluster-robust t interval, and where outcomes do not vary, Wilson
-    on the number of entities.
-    """
-    values, clusters = pairs["after"].to_numpy(), pairs["cluster_id"].to_list()
-    groups = len(set(clusters))
-    if groups == len(values):
-        return proportion(int(values.sum()), len(values), unit="%")
-    found = mean(values.astype(np.float64), clusters, unit="%", scale=100.0, cluster_unit=UNIT)
-    if found.low is None and found.value in (0.0, 100.0) and groups > 1:
-        flat = proportion(groups if found.value else 0, groups, unit="%")
-        return Estimate(flat.value, flat.low, flat.high, flat.level, "%", len(values), "wilson_clusters", groups, UNIT)
-    return found
+    return rate(pairs["after"].cast(pl.Boolean).to_numpy(), pairs["cluster_id"].to_numpy())
 
 
 def _difference(pairs: pl.DataFrame) -> Estimate:

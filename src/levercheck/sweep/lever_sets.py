@@ -61,9 +61,10 @@ def levers_of(run: StudyRun) -> list[Lever]:
             drawn, rows = _draws(run, name, target, control, material)
             levers += [Lever(name, one, control, number) for number, one in enumerate(drawn)]
             balance += [{"lever": name, "control": control, **row} for row in rows]
-    prints = [lever.intervention.fingerprint for lever in levers]
-    _write_down(run, levers, prints)
-    unit = run.unit(f"balance/{run.digest_of(prints)}", schema.BALANCE, ["lever", "control", "covariate"], prints)
+    named = [[*lever.key, lever.intervention.fingerprint] for lever in levers]
+    _write_down(run, levers, named)
+    rests = [named, run.asked(run.spec.benchmarks[0], "tune")["digest"] if wanted else None]
+    unit = run.unit(f"balance/{run.digest_of(rests)}", schema.BALANCE, ["lever", "control", "covariate"], rests)
     run.compute(unit, "balance of controls", [None], len(balance), lambda _: balance)
     run.units["balance"] = unit.name
     return levers
@@ -130,7 +131,7 @@ def _balance_row(row: BalanceRow) -> Row:
     return {**plain, "mean": mean.value, "low": mean.low, "high": mean.high, "unit": mean.unit}
 
 
-def _write_down(run: StudyRun, levers: Sequence[Lever], prints: Sequence[str]) -> None:
+def _write_down(run: StudyRun, levers: Sequence[Lever], named: Sequence[Sequence[Any]]) -> None:
     """COMPONENTS rows of every lever and draw."""
     rows: list[Row] = [
         {"lever": lever.name, "control": lever.control, "draw": lever.draw, "site": str(edit.site), "index": index,
@@ -140,7 +141,7 @@ def _write_down(run: StudyRun, levers: Sequence[Lever], prints: Sequence[str]) -
         for index in _indices(edit)
     ]  # fmt: skip
     order = ["lever", "control", "draw", "site", "index"]
-    unit = run.unit(f"levers/{run.digest_of(prints)}", schema.COMPONENTS, order, prints)
+    unit = run.unit(f"levers/{run.digest_of(named)}", schema.COMPONENTS, order, named)
     run.compute(unit, "choose levers", [None], len(rows), lambda _: rows)
 
 
@@ -187,8 +188,8 @@ def _efforts(run: StudyRun, levers: Sequence[Lever]) -> dict[tuple[Any, ...], fl
     prompts = [run.lm.encode(item.text) for item in items]
     wanted = [(lever, effort) for lever in levers for effort in run.spec.interventions[lever.name].efforts or ()]
     upstream = [
-        spec.model_dump(mode="json"), benchmark.id, [item.id for item in items],
-        [[lever.intervention.fingerprint, effort] for lever, effort in wanted],
+        spec.model_dump(mode="json"), benchmark.id, run.asked(benchmark.id, "tune")["digest"],
+        [[*lever.key, lever.intervention.fingerprint, effort] for lever, effort in wanted],
     ]  # fmt: skip
     order = ["lever", "control", "draw", "target"]
     unit = run.unit(f"efforts/{run.digest_of(upstream)}", schema.EFFORTS, order, upstream)

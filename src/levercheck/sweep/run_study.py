@@ -79,7 +79,7 @@ def run_cell(run: StudyRun, name: str, condition: str, arms: Sequence[LeverArm],
     benchmark, items = find_benchmark(name), run.items(name, role)
     engine, work = cell_work(run.lm, benchmark, items, arms, role, run.spec.seed)
     upstream = [
-        name, role, [item.id for item in items], arms[0].instruction,
+        name, run.asked(name, role), arms[0].instruction,
         [[arm.lever, arm.control, arm.draw, arm.dose, arm.effort, arm.treatment.fingerprint] for arm in arms],
     ]  # fmt: skip
     unit = run.unit(f"{folder}/{name}/{condition}-{run.digest_of(upstream)}", schema.LEVERS, ORDER, upstream)

@@ -13,7 +13,7 @@ import polars as pl
 from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark
 from levercheck.benchmarks.embedded import ANSWERS
 from levercheck.benchmarks.facts import facts_digest
-from levercheck.benchmarks.roles import entity_roles
+from levercheck.benchmarks.roles import entity_roles, own_items
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
@@ -50,8 +50,13 @@ class StudyRun:
 
     @cached_property
     def key(self) -> str:
-        """Digest of what every unit rests on: seed, items, model, instrument. Levers are in the units' own keys."""
+        """Digest of what every unit rests on: seed, items, model, instrument. Levers are in the units' own keys.
+
+        Benchmarks with items of their own bring entities, which shift the roles of others: then the roles count too.
+        """
         declared = {"seed": self.spec.seed, "items": self.spec.items.model_dump(mode="json")}
+        if own_items(self.spec.benchmarks):
+            declared["roles"] = self.roles
         return digest({**declared, **self.upstream})
 
     def with_levers(self, spec: StudySpec) -> StudyRun:
@@ -111,9 +116,21 @@ class StudyRun:
             )
         return chosen
 
+    def asked(self, name: str, role: str) -> dict[str, Any]:
+        """What is asked of one role and how it is judged, as plain data: ids, and a digest of all that decides rows."""
+        benchmark, items = find_benchmark(name), self.items(name, role)
+        content = [[i.id, i.cluster, i.text, list(i.candidates), list(i.tokens)] for i in items]
+        return {
+            "ruler": benchmark.ruler,
+            "role": role,
+            "items": [item.id for item in items],
+            "clusters": len({item.cluster for item in items}),
+            "digest": digest([benchmark.kind, benchmark.prefix, benchmark.max_new_tokens, benchmark.stop, content]),
+        }
+
     @cached_property
     def roles(self) -> dict[str, str]:
-        """Role of every entity: a function of the study's seed and shares only."""
+        """Role of every entity: a function of the study's seed, shares and benchmarks, of no model's answers."""
         return entity_roles(self.spec.benchmarks, self.spec.items.shares, self.spec.seed, self.lm.answer_token)
 
     @cached_property
