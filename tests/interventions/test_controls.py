@@ -104,6 +104,14 @@ def test_components_without_a_counterpart_are_reported():
     assert all(len(one) == 2 for one in found.sets)
 
 
+def test_a_counterpart_that_another_took_is_a_miss_too():
+    table = np.array([[[0.0], [0.01], [0.02], [3.0], [3.1], [3.2], [-3.0], [-3.1]]])
+    found = controls.matched([(0, 0), (0, 1)], table, exclude=(), draws=2, seed=0, caliper=0.1)
+    assert {miss.component for miss in found.misses} <= {(0, 0), (0, 1)} and found.misses
+    assert max(miss.distance for miss in found.misses) > 1
+    assert not controls.matched([(0, 0)], table, exclude=(), draws=1, seed=0, caliper=0.1).misses
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

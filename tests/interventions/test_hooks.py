@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
 from levercheck.errors import UsageError  # noqa: E402
-from levercheck.interventions.build import scale_neurons  # noqa: E402
+from levercheck.interventions.build import add_direction, scale_neurons  # noqa: E402
 from levercheck.interventions.hooks import HookNeverFiredError, Hooks  # noqa: E402
 from levercheck.interventions.spec import Treatment  # noqa: E402
 from levercheck.interventions.steering import steered  # noqa: E402
+from levercheck.lm.activations import watching  # noqa: E402
 from levercheck.lm.batches import last_logits  # noqa: E402
 from levercheck.lm.model import LanguageModel  # noqa: E402
+from levercheck.lm.places import Site  # noqa: E402
 
 NEURONS = [(0, 3), (0, 17), (1, 40), (2, 0), (2, 47)]
 PROMPTS = [[5, 9, 13, 60, 22], [7, 7, 80, 41, 6], [90, 3, 3, 12, 50]]
@@ -71,6 +74,27 @@ def test_relative_dose_is_measured(tiny):
         assert receipt.change == pytest.approx(float(change), rel=1e-4)
         assert (receipt.sites, receipt.prompt, receipt.decode) == (1, 5, 0)
         assert receipt.relative_dose > 0
+
+
+def test_receipts_measure_what_the_dtype_left_of_an_edit(tiny):
+    """In bfloat16 most of a small edit is rounded away: the receipt says what was done, not what was meant."""
+    lm = LanguageModel(tiny.name, copy.deepcopy(tiny.model).to(torch.bfloat16), None, {})
+    width = int(lm.sites[0].write.shape[0])
+    added = add_direction(lm, {1: np.random.default_rng(0).normal(size=width)}, unit="relative")
+    seen = []
+    with watching(lm, [Site(1, "resid.post")], lambda _, x: seen.append(x.float())):
+        logits(lm)
+    with (
+        steered(lm, Treatment(((added, 3e-4),))) as hooks,
+        watching(lm, [Site(1, "resid.post")], lambda _, x: seen.append(x.float())),
+        torch.inference_mode(),
+    ):
+        logits(lm)
+    plain, moved = seen
+    real = ((moved - plain).norm(dim=-1) / plain.norm(dim=-1)).mean(-1)
+    found = hooks.receipts()  # outside of the mode in which the passes ran
+    assert [r.relative_dose for r in found] == pytest.approx(real.tolist(), rel=1e-3, abs=1e-9)
+    assert all(abs(r.relative_dose - 3e-4) > 1e-5 for r in found)
 
 
 def test_a_hook_that_never_fired_is_an_error(tiny):

@@ -49,6 +49,20 @@ def test_every_site_is_found_and_adds_up(tiny):
     assert (layers, heads * width) == (3, seen["attn.o_proj.input"].shape[-1])
 
 
+def test_both_norms_of_glm4_are_behind_their_blocks():
+    import transformers
+
+    from levercheck.lm.model import LanguageModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = transformers.AutoConfig.for_model(
+        "glm4", vocab_size=97, num_key_value_heads=2, head_dim=8, pad_token_id=0, **sizes
+    )
+    torch.manual_seed(0)
+    lm = LanguageModel("glm4", transformers.AutoModelForCausalLM.from_config(config).eval(), None, {})
+    test_every_site_is_found_and_adds_up(lm)
+
+
 def test_write_carries_the_input_on(tiny):
     for name in ("attn.o_proj.input", "mlp.down_proj.input"):
         where, caught = place(tiny, Site(1, name)), []

@@ -340,6 +340,24 @@ def test_a_row_ends_at_its_own_end(lm):
         assert ended[key].stop_reason == ("end" if end in tokens else "length")
 
 
+@pytest.mark.parametrize("tiny", ["llama"], indirect=True)
+def test_receipts_of_a_row_end_with_the_row(lm):
+    """A row that ended is not measured on, however long its neighbours in the batch go on."""
+    intervention, _ = case(lm, "add", "all", 3.0)
+    treatment = Treatment(((intervention, 3.0),))
+    free = answers(lm, [treatment])
+    lm.model.generation_config.eos_token_id = free[3, 0].tokens[1]
+    again = dataclasses.replace(lm)
+    together, alone = answers(again, [treatment]), answers(again, [treatment], batch_tokens=1)
+    lm.model.generation_config.eos_token_id = None
+    assert {len(row.tokens) for row in together.values()} > {NEW}, "no row ended before the others"
+    for key, row in together.items():
+        ended = row.stop_reason == "end"
+        assert row.receipt.decode == len(row.tokens) - (0 if ended else 1)
+        assert row.receipt.decode == alone[key].receipt.decode
+        assert row.receipt.relative_dose == pytest.approx(alone[key].receipt.relative_dose, rel=1e-4)
+
+
 def test_prompts_without_tokens_of_their_own_are_refused(lm):
     with pytest.raises(UsageError, match="no token of its own"):
         Engine(lm, PREFIX, [[]], [BASELINE])

@@ -98,8 +98,9 @@ def _print(record: dict[str, Any], exact: Estimate, changed: Estimate, out: Path
     table.add_column("found")
     table.add_row("intervention", f"{record['operator']}, dose {record['dose']:g}, {len(record['sites'])} sites")
     table.add_row("tensors changed", str(len(record["changed"])))
-    largest = f"{parity['max_logit_difference']:.2g} of {parity['max_logit']:.3g}"
-    table.add_row("largest |Δlogit|", f"{largest} (at {parity['positions']} positions; effect {parity['effect']:.2g})")
+    sizes = (parity[name] for name in ("max_logit_difference", "max_logit", "effect"))
+    gap, largest, effect = ("not finite" if size is None else f"{size:.3g}" for size in sizes)
+    table.add_row("largest |Δlogit|", f"{gap} of {largest} (at {parity['positions']} positions; effect {effect})")
     table.add_row("token-exact answers", str(exact).replace("[", "\\["))
     table.add_row("answers changed by it", str(changed).replace("[", "\\["))
     output.print(table)

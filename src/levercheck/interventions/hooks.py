@@ -2,7 +2,7 @@
 
     with Hooks(lm, treatments) as hooks:      # distinct treatments; hooks are installed at all their sites
         hooks.assign([0, 0, 1])               # which treatment each row of the next passes has
-        hooks.at(Steps.prefill(lengths))      # where the next pass stands
+        hooks.at(Steps.prompt(lengths, lm.device))  # where the next pass stands
         lm.model(...)
         receipts = hooks.receipts()
 
@@ -98,6 +98,10 @@ class Hooks:
             spot.keep(rows)
         self.ledger.keep(rows)
 
+    def count(self, rows: Sequence[int]) -> None:
+        """Keep all rows, but let receipts count only these of the present ones from here on: the others have ended."""
+        self.ledger.count(rows)
+
     def at(self, steps: Steps | None, *, record: bool = True) -> None:
         """Say where the next pass stands; None switches every hook off, `record=False` leaves it out of receipts."""
         self.ledger.close()
@@ -171,7 +175,7 @@ class _Spot:
             group.chosen, group.rows = group.chosen.select(rows), group.rows[rows]
 
     def _edit(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """(edited activation, its columns before, their change), or None where nothing is in force."""
+        """(edited activation, its columns before, their change as rounded), or None where nothing is in force."""
         live = [(g, self.hooks.active(g.scope)) for g in self.groups]
         live = [(g, mask) for g, mask in live if mask is not False and g.chosen is not None]
         if not live:
@@ -185,7 +189,7 @@ class _Spot:
             self.hooks.ledger.cover(self.number, group.scope, group.rows)
         new = z.to(x.dtype)
         edited = new if self.columns is None else x.index_copy(-1, self.columns, new)
-        return edited, before, z - before
+        return edited, before, new.float() - before
 
     def before(self, _module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Edit a module's input."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,10 @@ class RowReceipt:
     """One row's receipt.
 
     `relative_dose` is ‖Δ‖/‖h‖, mean over the positions in scope, then over sites; h is what the site's module would
-    have put out (its own activation at output sites) and Δ the change of that. `change` is ‖Δ‖ alone. Both are None
-    where nothing was to be hooked. `prompt` and `decode` count the positions edited in prefill and in cached decoding.
+    have put out (its own activation at output sites) and Δ the change of that, after the edit was rounded to the
+    model's dtype. `change` is ‖Δ‖ alone. Both are None where nothing was to be hooked. `prompt` and `decode` count the
+    positions edited in prefill and in cached decoding; those of a shared prefix and of rows that have ended are left
+    out.
     """
 
     sites: int
@@ -32,6 +35,7 @@ class Ledger:
     def __init__(self, sites: int, rows: int, device: torch.device) -> None:
         self.recording = True
         self._ids = torch.arange(rows, device=device)
+        self._counted = torch.ones(rows, dtype=torch.bool, device=device)
         zeros = torch.zeros(sites, rows, dtype=torch.float64, device=device)
         self._ratio, self._change = zeros, zeros.clone()
         self._positions = {"prompt": zeros.clone(), "decode": zeros.clone()}
@@ -42,7 +46,13 @@ class Ledger:
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with some of the rows."""
         self.close()
-        self._ids = self._ids[rows]
+        self._ids, self._counted = self._ids[rows], self._counted[rows]
+
+    def count(self, rows: Sequence[int]) -> None:
+        """From the next pass on, add up only these of the present rows."""
+        self.close()
+        self._counted = torch.zeros_like(self._counted)
+        self._counted[list(rows)] = True
 
     def open(self, steps: Steps) -> None:
         """Begin a pass."""
@@ -56,6 +66,7 @@ class Ledger:
         """Note ‖Δ‖ and ‖h‖, float32 [rows, positions]; Δ is 0 outside the scope."""
         self._notes[site] = (change, size)
 
+    @torch.inference_mode()  # sums that a pass in inference mode began can be changed in that mode only
     def close(self) -> None:
         """End a pass: add what it noted."""
         notes, covers, steps = self._notes, self._covers, self._steps
@@ -63,19 +74,19 @@ class Ledger:
         if not covers or steps is None or not self.recording:
             return
         sites = torch.tensor(sorted(covers), device=self._ids.device)
-        rows = torch.stack([_any(covers[site]) for site in sorted(covers)])
+        rows = torch.stack([_any(covers[site]) for site in sorted(covers)]) & self._counted
         noted = [notes[site] for site in sorted(covers)]
         change = torch.stack([c for c, _ in noted])
         size = torch.stack([s for _, s in noted]).clamp_min(1e-12)
         at = (sites[:, None], self._ids[None])
-        self._ratio[at] += (change / size).sum(-1).double()
-        self._change[at] += change.sum(-1).double()
+        for total, values in ((self._ratio, change / size), (self._change, change)):
+            total[at] += torch.where(self._counted, values.sum(-1).double(), 0.0)
         if steps.uniform is not None:
             kind = "decode" if steps.uniform > 1 else "prompt"
             self._positions[kind][at] += rows.double() * noted[0][0].shape[1]
             return
         counts = torch.stack([_counted(covers[site], steps) for site in sorted(covers)])
-        self._positions["prompt"][at] += counts.double()
+        self._positions["prompt"][at] += torch.where(self._counted, counts.double(), 0.0)
 
     def receipts(self) -> list[RowReceipt]:
         """One receipt per row, in the order of `assign`."""

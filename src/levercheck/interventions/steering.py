@@ -5,8 +5,9 @@
         receipts = hooks.receipts()
 
 Where a pass stands is read off the decoder's own arguments: the attention mask marks padding, an empty cache a new
-prompt, a filled one the next generated token. Chunked prefill, beam search and speculative decoding feed several tokens
-behind a filled cache; they are refused.
+prompt, a filled one the next generated token. Without a cache every pass is a new prompt, so scopes other than `all`
+need one. Chunked prefill and speculative decoding feed several tokens behind a filled cache; they are refused. Beams
+are steered alike, but change places, so that receipts are of places and not of answers.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class _Follower:
         if fed != 1 or rows != len(self.hooks.present):
             raise UsageError(
                 f"a pass of {fed} tokens x {rows} rows behind {held} cached ones: expected one token per row (chunked "
-                "prefill, beams and speculative decoding are not supported)"
+                "prefill and speculative decoding are not supported)"
             )
         self.number += 1
         self.hooks.at(Steps.generated(self.number))

@@ -121,8 +121,10 @@ def place(lm: LanguageModel, site: Site) -> Place:
         block = next((n for n in _POST_MLP_NORMS if hasattr(layer, n)), down.rpartition(".")[0] or down)
         return Place(site, layer.get_submodule(block), "output", f"{path}.{block}", hidden)
     block = _output_projection(layer, site)[0]
+    if hasattr(layer, "post_self_attn_layernorm"):  # GLM-4
+        block = "post_self_attn_layernorm"
     # Llama gives this name to the norm before its MLP; only layers with this witness have it behind the attention
-    if hasattr(layer, "post_attention_layernorm") and (
+    elif hasattr(layer, "post_attention_layernorm") and (
         hasattr(layer, "pre_feedforward_layernorm") or not hasattr(layer, "input_layernorm")
     ):
         block = "post_attention_layernorm"

@@ -77,6 +77,8 @@ def _generate(
                 hooks.keep(kept)
                 alive, chosen = [alive[at] for at in running], [chosen[at] for at in running]
                 state.gaps = [state.gaps[at] for at in running]
+            elif len(running) < len(alive):
+                hooks.count(running)
             hooks.at(Steps.generated(number + 2))
             positions = [state.lengths[row] + number for row in alive]
             tokens = torch.tensor(chosen, device=lm.device)[:, None]

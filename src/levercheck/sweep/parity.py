@@ -6,6 +6,7 @@ every logit is compared. Equality without an effect proves nothing, so the unhoo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,7 +31,11 @@ Verdict = Literal["equal", "different", "no_effect"]
 
 @dataclass(frozen=True)
 class Parity:
-    """Logits are compared at every position of prompt and answer; shares are of prompts."""
+    """Logits are compared at every position of prompt and answer; shares are of prompts.
+
+    different: the logits are further apart than rounding explains; no_effect: no answer changed, or the checkpoint is
+    not clearly nearer to the hooked model (by half of `effect`) than the unhooked one is.
+    """
 
     verdict: Verdict
     prompts: int
@@ -49,7 +54,10 @@ class Parity:
         if self.verdict == "different":
             return "the checkpoint does not compute what the hooks do: do not use it"
         if self.verdict == "no_effect":
-            return "hooks and checkpoint agree, but no answer changed, which proves nothing: ask other prompts"
+            return (
+                "hooks and checkpoint agree, but a checkpoint without the intervention would nearly do so too, which "
+                "proves nothing: ask other prompts, or bake in float32"
+            )
         if self.exact.value != 100:
             return (
                 f"the checkpoint computes what the hooks do up to rounding (|Δlogit| within {self.tolerance:g} of the "
@@ -58,11 +66,10 @@ class Parity:
         return "the checkpoint computes what the hooks do, and the intervention changes answers"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        plain = {
-            n: getattr(self, n) for n in ("verdict", "prompts", "max_new_tokens", "positions", "tolerance", "effect")
-        }
-        plain |= {"max_logit_difference": self.max_logit_difference, "max_logit": self.max_logit}
+        """Plain data; numbers of logits that are not finite are None."""
+        plain = {n: getattr(self, n) for n in ("verdict", "prompts", "max_new_tokens", "positions", "tolerance")}
+        sizes = {n: getattr(self, n) for n in ("max_logit_difference", "max_logit", "effect")}
+        plain |= {name: size if math.isfinite(size) else None for name, size in sizes.items()}
         return {**plain, "exact": self.exact.to_dict(), "changed": self.changed.to_dict(), "sentence": self.sentence}
 
 
@@ -103,8 +110,8 @@ def compare(
         advance(1)
     tolerance = TOLERANCE.get(str(next(lm.model.parameters()).dtype).removeprefix("torch."), TOLERANCE["bfloat16"])
     changed = sum(a != b for a, b in zip(hooked, plain, strict=True))
-    verdict: Verdict = "equal" if changed else "no_effect"
-    if not worst <= tolerance * largest:
+    verdict: Verdict = "equal" if changed and worst < effect / 2 else "no_effect"
+    if not (math.isfinite(worst) and worst <= tolerance * largest):
         verdict = "different"
     n = len(prompts)
     exact = sum(a == b for a, b in zip(hooked, written, strict=True))

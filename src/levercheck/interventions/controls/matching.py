@@ -18,9 +18,10 @@ _RIDGE, _STEPS = 0.01, 50
 
 @dataclass(frozen=True)
 class Miss:
-    """A target component without a counterpart inside the caliper.
+    """A target component without a counterpart inside the caliper, in every draw or, others having taken it, in some.
 
-    `distance` is the largest difference to its nearest candidate in any covariate, in standard deviations of the layer.
+    `distance` is the largest difference in any covariate, in standard deviations of the layer, to its nearest candidate
+    or, where others were in the way, to the farthest one that stood in.
     """
 
     component: Component
@@ -89,6 +90,7 @@ def matched(
             found[component] = _Candidates(pool[order], gaps[order], within)
     matches = [c.gaps[c.within] for c in found.values() if c.within.any()]
     tilt = _tilt(matches) if matches else None
+    crowded: dict[Component, float] = {}
 
     def one(rng: np.random.Generator) -> Set:
         taken: set[Component] = set()
@@ -103,10 +105,13 @@ def matched(
                 share = _shares(candidates.gaps[fitting], tilt)
             picked = rng.choice(fitting if len(fitting) else near, p=share)
             taken.add((layer, int(candidates.indices[picked])))
+            if not len(fitting) and candidates.within.any():
+                crowded[component] = max(crowded.get(component, 0.0), float(np.abs(candidates.gaps[picked]).max()))
         return tuple(sorted(taken))
 
     ordered = sorted(found)
-    return Matched(tuple(drawn(one, draws, seed)), tuple(misses))
+    found_sets = tuple(drawn(one, draws, seed))
+    return Matched(found_sets, (*misses, *(Miss(*entry) for entry in sorted(crowded.items()))))
 
 
 def log_scale(values: np.ndarray[Any, Any]) -> Floats:
