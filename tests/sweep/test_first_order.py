@@ -20,6 +20,7 @@ from levercheck.interventions.spec import Edit, Intervention, Treatment  # noqa:
 from levercheck.lm.places import O_PROJ_INPUT, RESID_POST, Site, head_shape, place  # noqa: E402
 from levercheck.lm.saes.sae import Sae  # noqa: E402
 from levercheck.readouts.attribution_rank import first_order  # noqa: E402
+from levercheck.stats import mean  # noqa: E402
 from levercheck.sweep.engine import Block, Engine  # noqa: E402
 from levercheck.sweep.first_order import attribute_items, null_of, predicted, strongest  # noqa: E402
 from levercheck.sweep.first_order_files import write_attribution  # noqa: E402
@@ -133,7 +134,7 @@ def test_rates_of_false_alarms_are_what_p_says():
 def test_the_table_and_the_files_hold_the_largest_effects(tiny, tmp_path):
     sae = dictionary(tiny)
     arrays = attribute_items(tiny, ITEMS, saes=[sae])
-    rows = strongest(arrays, 4)
+    rows = strongest(arrays, 4, ITEMS)
     families = [row["family"] for row in rows]
     assert families == [f for f, n in (("neurons", 4), ("heads", 4), ("sae", 4), ("directions", 3)) for _ in range(n)]
     average = arrays["neurons"].mean(0, dtype=np.float64)
@@ -141,6 +142,8 @@ def test_the_table_and_the_files_hold_the_largest_effects(tiny, tmp_path):
     assert abs(first["effect"]) == pytest.approx(np.abs(average).max())
     assert average[first["layer"], first["index"]] == pytest.approx(first["effect"])
     assert first["low"] < first["effect"] < first["high"] and first["n"] == 3
+    column = arrays["neurons"][:, first["layer"], first["index"]].astype(float)
+    assert first["low"] == pytest.approx(mean(column, ["x", "x", "y"]).low)
     latent = next(row for row in rows if row["family"] == "sae")
     name = f"latents.{sae.site}"
     assert latent["layer"] == 1

@@ -105,7 +105,7 @@ def attribution(
         controls = draw_controls(target, spec, pool, exclude=excluded(readout, target))
     with stages.stage("attribute", len(pairs), "items") as tick:
         arrays = attribute_items(lm, pairs, saes=saes, reach=scope, tick=tick)
-    rows = strongest(arrays, top)
+    rows = strongest(arrays, top, pairs)
     source = items.name if items is not None else "embedded counterfactual contexts"
     facts: dict[str, Any] = {
         "model": lm.identity,

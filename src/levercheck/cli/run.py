@@ -86,7 +86,7 @@ def _print(audit: dict[str, Any], folder: Path, took: float) -> None:
         output.print()
         output.print(table)
     if audit["standings"]:
-        gates = Table(title="Standings", title_justify="left", show_edge=False)
+        gates = Table(title=f"Standings on items of role {audit['role']}", title_justify="left", show_edge=False)
         for column in ("lever", "gate", "standing", "why"):
             gates.add_column(column)
         for s in audit["standings"]:

@@ -106,25 +106,32 @@ def null_of(
     target: Intervention, draws: Sequence[Intervention], arrays: Mapping[str, Array], items: Sequence[PairItem]
 ) -> FirstOrder:
     """The target's predicted slope among those of its control `draws` (of `draw_controls`), none of which is run."""
-    clusters = [item.cluster for item in items]
-    several = len(set(clusters)) < len(clusters)
+    clusters = _clusters(items)
     return first_order(
         predicted(target, arrays),
         np.stack([predicted(one, arrays) for one in draws]),
-        clusters=clusters if several else None,
-        cluster_unit="cluster" if several else None,
+        clusters=clusters,
+        cluster_unit=None if clusters is None else "cluster",
     )
 
 
-def strongest(arrays: Mapping[str, Array], count: int) -> list[dict[str, Any]]:
+def _clusters(items: Sequence[PairItem]) -> list[str] | None:
+    """Clusters of items, None where every item is its own."""
+    clusters = [item.cluster for item in items]
+    return clusters if len(set(clusters)) < len(clusters) else None
+
+
+def strongest(arrays: Mapping[str, Array], count: int, items: Sequence[PairItem]) -> list[dict[str, Any]]:
     """Rows of the `count` largest effects of either sign in every family: candidates for a positive control.
 
-    `effect` is the mean over items with a Student interval, in logits per dose; of a direction, the length of the mean
+    `effect` is the mean over items with a Student interval (cluster-robust where items share clusters), in logits per
+    dose; of a direction, the length of the mean
     gradient, which is the slope along the best direction of that layer (its interval is left empty: a length is biased
     upwards). `same_sign` is the share of items with the sign of the mean. Candidates were chosen on these items: judge
     them on others.
     """
     rows: list[dict[str, Any]] = []
+    clusters = _clusters(items)
     for name in ("neurons", "heads", *(key for key in arrays if key.startswith("latents."))):
         if name not in arrays:
             continue
@@ -133,7 +140,7 @@ def strongest(arrays: Mapping[str, Array], count: int) -> list[dict[str, Any]]:
         order = np.argsort(-np.abs(average), axis=None, kind="stable")[:count]
         flat = table.reshape(len(table), -1)
         for at in order.tolist():
-            estimate = mean(flat[:, at].astype(np.float64), unit="logit/dose")
+            estimate = mean(flat[:, at].astype(np.float64), clusters, unit="logit/dose")
             site = name.removeprefix("latents.")
             layers, index = divmod(at, table.shape[-1])
             same = float((np.sign(flat[:, at]) == np.sign(estimate.value or 0.0)).mean())
