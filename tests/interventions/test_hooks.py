@@ -14,6 +14,7 @@ from levercheck.interventions.build import add_direction, scale_neurons  # noqa:
 from levercheck.interventions.hooks import HookNeverFiredError, Hooks  # noqa: E402
 from levercheck.interventions.spec import Treatment  # noqa: E402
 from levercheck.interventions.steering import steered  # noqa: E402
+from levercheck.interventions.steps import Steps  # noqa: E402
 from levercheck.lm.activations import watching  # noqa: E402
 from levercheck.lm.batches import last_logits  # noqa: E402
 from levercheck.lm.model import LanguageModel  # noqa: E402
@@ -102,6 +103,12 @@ def test_a_hook_that_never_fired_is_an_error(tiny):
         hooks.assign([0])
         with pytest.raises(HookNeverFiredError, match=r"L0\.mlp\.down_proj\.input"):
             hooks.receipts()
+
+
+@pytest.mark.parametrize("tiny", ["llama"], indirect=True)
+def test_a_pass_before_rows_are_assigned_is_refused(tiny):
+    with Hooks(tiny, [scaled(tiny, 2.0)]) as hooks, pytest.raises(ValueError, match="assign before at"):
+        hooks.at(Steps.generated(1))
 
 
 def test_hooks_are_removed_even_after_an_error(tiny):

@@ -94,6 +94,7 @@ def test_unknown_operators_name_the_nearest():
         (lambda: Scope("first_n"), "only first_n has an n"),
         (lambda: Scope("all", 3), "only first_n has an n"),
         (lambda: parse_scope("first_0"), "of at least 1"),
+        (lambda: parse_scope("first_²"), "unknown"),
         (lambda: parse_scope("last"), "scope 'last' is unknown"),
     ],
 )
@@ -116,6 +117,12 @@ def test_builders_check_shapes(tiny):
         build.shift_heads(tiny, [(0, 4)], np.ones((1, 8)), [1.0])
     with pytest.raises(UsageError, match="expected \\[1, 8\\]"):
         build.shift_heads(tiny, [(0, 1)], np.ones((1, 5)), [1.0])
+    with pytest.raises(UsageError, match="1 standard deviations for 2 heads"):
+        build.shift_heads(tiny, [(0, 1), (0, 2)], np.ones((2, 8)), [1.0])
+    with pytest.raises(UsageError, match=r"L1\.resid\.post has no sigma"):
+        build.add_direction(tiny, {1: np.ones(32)}, sigma={0: 1.0}, unit="sigma")
+    with pytest.raises(UsageError, match=r"shape \[1, 1\], expected \[3, 48\]"):
+        build.replace_neurons(tiny, [(0, 1)], np.ones((1, 1)))
 
 
 def test_fingerprints_follow_what_is_computed(tiny):

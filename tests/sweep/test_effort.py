@@ -16,6 +16,7 @@ from levercheck.interventions.steering import steered  # noqa: E402
 from levercheck.lm.activations import watching  # noqa: E402
 from levercheck.lm.places import RESID_POST, Site, place  # noqa: E402
 from levercheck.sweep.effort import find_doses, measure_efforts  # noqa: E402
+from levercheck.sweep.engine import Engine  # noqa: E402
 
 PREFIX = [1, 44, 9]
 PROMPTS = [[5, 9, 13, 60, 22], [7, 7, 80], [90, 3, 3, 12]]
@@ -49,6 +50,24 @@ def test_effort_is_what_it_says(tiny, scope):
             assert effort == pytest.approx(by_hand(tiny, treatment, prompt, positions), rel=1e-3)
         assert measured.estimate.low <= measured.value <= measured.estimate.high
     assert found[0].value < found[1].value
+
+
+@pytest.mark.parametrize("tiny", ["llama"], indirect=True)
+def test_out_of_memory_halves_the_treatments_and_keeps_their_reference(tiny, monkeypatch):
+    treatments = [Treatment(((direction(tiny, 1), dose),)) for dose in (0.5, 1.0, 2.0, 3.0, 4.0)]
+    wanted = [m.efforts for m in measure_efforts(tiny, PREFIX, PROMPTS, treatments, 2)]
+    whole, sizes = Engine.prefill, []
+
+    def scarce(self, hooks, block, **options):
+        sizes.append(len(block.prompts) * len(block.treatments))
+        if sizes[-1] > 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        return whole(self, hooks, block, **options)
+
+    monkeypatch.setattr(Engine, "prefill", scarce)
+    found = [m.efforts for m in measure_efforts(tiny, PREFIX, PROMPTS, treatments, 2)]
+    assert min(sizes) <= 3 < max(sizes)
+    assert np.allclose(found, wanted, rtol=1e-4)
 
 
 def test_doses_of_different_families_reach_the_same_effort(tiny):

@@ -303,7 +303,7 @@ def test_a_dose_that_breaks_the_numbers_marks_its_rows_only(lm):
     broken = [found[p, 1] for p in range(len(PROMPTS)) if found[p, 1].stop_reason == "non_finite"]
     assert broken, "the dose broke nothing"
     for one in broken:
-        assert one.tokens == () and one.mean_logprob is None
+        assert (one.mean_logprob is None) == (one.tokens == ())  # an overflow that a norm hides breaks later tokens
 
 
 def test_sampling_depends_on_key_and_seed_only(lm):

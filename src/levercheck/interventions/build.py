@@ -30,6 +30,8 @@ def replace_neurons(
     lm: LanguageModel, neurons: Components, means: Array | None = None, scope: Scope = ALL
 ) -> Intervention:
     """Move each neuron's activation towards its value in `means` float [layers, neurons] (None: 0); 1 replaces it."""
+    if means is not None and np.shape(means) != lm.shape:
+        raise UsageError(f"means of neurons have shape {list(np.shape(means))}, expected {list(lm.shape)}")
     edits = []
     for site, indices in _by_site(lm, neurons, DOWN_PROJ_INPUT).items():
         values = np.zeros(len(indices)) if means is None else means[site.layer, indices]
@@ -50,7 +52,7 @@ def add_direction(
     edits = []
     for layer, vector in sorted(directions.items()):
         arrays = {"direction": _unit(lm, Site(layer, site), vector)}
-        if sigma is not None:
+        if sigma is not None and layer in sigma:
             arrays["sigma"] = np.array([sigma[layer]], np.float32)
         edits.append(Edit(Site(layer, site), arrays))
     return Intervention("add", tuple(edits), scope, unit)
@@ -83,6 +85,8 @@ def shift_heads(
     layers, count, width = head_shape(lm)
     if np.shape(directions) != (len(heads), width):
         raise UsageError(f"head directions have shape {list(np.shape(directions))}, expected [{len(heads)}, {width}]")
+    if len(sigmas) != len(heads):
+        raise UsageError(f"{len(sigmas)} standard deviations for {len(heads)} heads, expected one per head")
     by_layer: dict[int, list[tuple[int, Array, float]]] = {}
     for (layer, head), vector, sigma in zip(heads, directions, sigmas, strict=True):
         if not (0 <= layer < layers and 0 <= head < count):

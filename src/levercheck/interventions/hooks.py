@@ -103,7 +103,12 @@ class Hooks:
         self.ledger.count(rows)
 
     def at(self, steps: Steps | None, *, record: bool = True) -> None:
-        """Say where the next pass stands; None switches every hook off, `record=False` leaves it out of receipts."""
+        """Say where the next pass stands; None switches every hook off, `record=False` leaves it out of receipts.
+
+        Before rows are assigned this is a ValueError: the pass would run without its edits.
+        """
+        if steps is not None and not self.present:
+            raise ValueError("no rows have a treatment yet: call assign before at")
         self.ledger.close()
         self.steps, self.ledger.recording = steps, record
         self._active.clear()
@@ -177,7 +182,7 @@ class _Spot:
     def _edit(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         """(edited activation, its columns before, their change as rounded), or None where nothing is in force."""
         live = [(g, self.hooks.active(g.scope)) for g in self.groups]
-        live = [(g, mask) for g, mask in live if mask is not False and g.chosen is not None]
+        live = [(g, mask) for g, mask in live if mask is not False]
         if not live:
             return None
         self.fired += 1

@@ -63,7 +63,7 @@ ALL = Scope()
 
 def parse_scope(text: str) -> Scope:
     """`all`, `prompt`, `decode` or `first_N`."""
-    if text.startswith("first_") and text.removeprefix("first_").isdigit():
+    if text.startswith("first_") and text.removeprefix("first_").isdecimal():
         return Scope("first_n", int(text.removeprefix("first_")))
     if text in ("all", "prompt", "decode"):
         return Scope(text)  # type: ignore[arg-type]

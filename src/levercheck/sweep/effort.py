@@ -69,7 +69,7 @@ def measure_efforts(
     found: list[Measured] = []
     for start in range(0, len(treatments), ROWS):
         some = [BASELINE, *treatments[start : start + ROWS]]
-        engine = Engine(lm, prefix, prompts, some)
+        engine = Engine(lm, prefix, prompts, some, share_prompt=False)
         efforts = np.empty((len(some), len(prompts)))
         doses = np.full((len(some), len(prompts)), np.nan)
         rows = max(1, engine.batch_tokens // (len(some) * max(map(len, prompts))))
@@ -88,13 +88,13 @@ def measure_efforts(
 
 @torch.inference_mode()
 def _measure(engine: Engine, layer: int, block: Block) -> list[list[tuple[float, float]]]:
-    """(effort, relative dose) per prompt and treatment; the block's first treatment must be the baseline."""
+    """(effort, relative dose) per prompt and treatment; the engine's first treatment must be the baseline."""
+    if block.treatments[0] != 0:  # a halved block has lost its reference
+        return [row[1:] for row in _measure(engine, layer, Block(block.prompts, (0, *block.treatments)))]
     chosen = [engine.treatments[i] for i in block.treatments]
-    if chosen[0].hooked:  # a halved block has lost its reference
-        raise RuntimeError("out of memory")
     seen: list[torch.Tensor] = []
     with Hooks(engine.lm, chosen) as hooks, watching(engine.lm, [Site(layer, RESID_POST)], lambda _, x: seen.append(x)):
-        engine.prefill(hooks, block, use_cache=False, whole_prompt=True)
+        engine.prefill(hooks, block, use_cache=False)
         receipts = hooks.receipts()
     rows = seen[-1].float()  # [rows, positions, hidden]
     hidden = rows.view(len(block.prompts), len(chosen), *rows.shape[1:])
