@@ -87,6 +87,32 @@ def test_what_every_draw_does_too_is_no_lever():
     assert point["controls"]["random"]["rate"]["difference"]["high"] < 0
 
 
+def test_a_lever_inside_the_spread_of_its_draws_is_not_specific():
+    """More than the mean draw by far, but no more than single draws do."""
+    table = study(60, control_lift=0)
+    lifted = table.filter(pl.col("control").is_null())
+    base = np.r_[np.ones(80), np.zeros(ITEMS - 80)]
+    wide = []
+    for draw in range(20):
+        other = base.copy()
+        other[80 : 80 + 5 * draw] = 1
+        for effort in (0.05, 0.1):
+            wide += rows("main", "push", other, control="random", draw=draw, effort=effort, dose=draw + effort)
+    spread = pl.concat([lifted, pl.DataFrame(wide, schema=schema.LEVERS, orient="row")])
+    audit = lever_effects(spread, {**SPEC, "externality": None})
+    control = audit["standings"][0]
+    outcome = {c["id"]: c["outcome"] for c in control["criteria"]}
+    assert (outcome["effect"], outcome["minus_random"], outcome["new_random"]) == ("met", "undecided", "undecided")
+    assert control["standing"] == "inconclusive"
+
+
+def test_a_noop_that_is_not_exact_grades_nothing():
+    table = study(60).with_columns(
+        pl.when(pl.col("lever") == "noop").then(pl.col("value") + 1e-6).otherwise("value").alias("value")
+    )
+    assert standing(lever_effects(table, SPEC), "control") == "uninformative"
+
+
 def test_without_controls_no_lever_is_shown():
     assert standing(lever_effects(study(60, draws=0), SPEC), "control") == "missing"
 

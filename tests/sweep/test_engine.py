@@ -361,3 +361,17 @@ def test_receipts_of_a_row_end_with_the_row(lm):
 def test_prompts_without_tokens_of_their_own_are_refused(lm):
     with pytest.raises(UsageError, match="no token of its own"):
         Engine(lm, PREFIX, [[]], [BASELINE])
+
+
+@pytest.mark.parametrize("name", ["scale", "add", "heads", "jumprelu-delta"])
+@pytest.mark.parametrize("scope", ["all", "decode"])
+def test_the_reference_runs_are_bit_identical(lm, name, scope):
+    """Unhooked and hooked at the no-op dose, by the same arithmetic: what a study's instrument check rests on."""
+    intervention, _ = case(lm, name, scope, 2.0)
+    noop = Treatment(((intervention, intervention.noop),))
+    found = []
+    for treatment in (BASELINE, noop):
+        engine = Engine(lm, PREFIX, PROMPTS, [treatment], share_prompt=False)
+        rows = [row for block in engine.blocks() for row in engine.score(block, [[3, 4, 5]] * len(PROMPTS))]
+        found.append([row[0].logits for row in rows])
+    assert found[0] == found[1]

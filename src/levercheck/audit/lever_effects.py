@@ -178,10 +178,16 @@ def _plain(estimate: Estimate) -> dict[str, Any]:
 def _standings(tables: list[Surface], spec: Mapping[str, Any], level: float) -> list[dict[str, Any]]:
     """Control and externality of every lever, where margins are declared."""
     by_name = {table.benchmark: table for table in tables}
-    silent = {arm["lever"] for arm in instrument(tables)["arms_without_receipts"]}
+    checked = instrument(tables)
+    silent = {arm["lever"] for arm in checked["arms_without_receipts"]}
+    inexact = checked["noop_largest_difference"] not in (None, 0.0)
     found = []
     for lever in dict.fromkeys([*spec["interventions"], *tables[0].levers]):
-        broken = "the instrument failed its own check: rows whose hooks left no receipt" if lever in silent else None
+        broken = None
+        if inexact:
+            broken = "the instrument failed its own check: hooks at their no-op dose changed the logits"
+        elif lever in silent:
+            broken = "the instrument failed its own check: rows whose hooks left no receipt"
         if spec.get("primary"):
             found.append(_control(by_name[spec["primary"]["benchmark"]], lever, spec["primary"], level, broken))
         if spec.get("externality"):
@@ -196,7 +202,7 @@ def _unturned(relation: Literal[">"], threshold: float) -> Criterion:
 def _control(
     table: Surface, lever: str, primary: Mapping[str, Any], level: float, broken: str | None
 ) -> dict[str, Any]:
-    """Does it move the primary metric by more than the margin, and by more than the mean draw of every control?
+    """Does it move the primary metric by more than the margin, and more than every control: its mean, and a new draw?
 
     The strongest point that was reached is graded, not the best one. Either direction is graded on the side that the
     change is on, with both bounds of the interval beyond the margin.
@@ -220,6 +226,17 @@ def _control(
         result = _two_level(table, own, others, "pp", 100.0, 1.0, level)
         if result is not None:
             estimates[name] = _signed(Estimate.from_dict(result["difference"]), sign)
+            estimates[f"new_{control}"] = _signed(_beyond_a_draw(result), sign)
+        criteria.append(
+            compare(
+                f"new_{control}",
+                f"it {word} by more than a new {control} draw would (prediction interval)",
+                estimates,
+                f"new_{control}",
+                ">",
+                0.0,
+            )
+        )
         criteria.append(
             compare(
                 name,
@@ -241,6 +258,14 @@ def _control(
         "kind": kind,
         "estimates": {n: e.to_dict() for n, e in estimates.items()},
     } | gate.to_dict()
+
+
+def _beyond_a_draw(result: Mapping[str, Any]) -> Estimate:
+    """The lever's change minus that of one new draw, with the prediction interval of the draw."""
+    new, own = Estimate.from_dict(result["prediction"]), result["target_mean"]
+    if own is None or new.value is None or new.low is None or new.high is None:
+        return Estimate.from_dict(new.to_dict() | {"value": None, "low": None, "high": None})
+    return Estimate.from_dict(new.to_dict() | {"value": own - new.value, "low": own - new.high, "high": own - new.low})
 
 
 def _externality(

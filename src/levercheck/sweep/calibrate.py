@@ -73,18 +73,23 @@ def calibrate(
     run = open_study(spec, base, root, lm, reporter)
     with noted(run, FOLDER):
         columns = grid(run)
-        surfaces = surfaces_of(spec)
         arms = [LeverArm(BASE), *(arm for column in columns for arm in column.arms)]
-        for line in outlook(run, arms, ROLE, surfaces).lines:
+        for line in outlook(run, arms, ROLE, surfaces_of(spec)).lines:
             notify(line)
-        asked = asked_of(run, columns)
-        body = {"schema": SCHEMA, "key": digest(asked), **asked}
-        _refuse_locked(root, body["key"])
-        units, measured = _measure(run, columns, surfaces)
-        body |= {"units": units, **_choose(run, declared, columns, measured)}
+        _refuse_locked(root, digest(asked_of(run, columns)))
+        body = calibrated(run, declared, columns)
         _put(root, body)
     note(root, "analysed", what=CALIBRATION, status=body["status"])
     return body
+
+
+def calibrated(run: StudyRun, declared: Calibrate, columns: list[Column]) -> dict[str, Any]:
+    """What `calibration.json` holds, from the rows of the grid: finished units are read, others are measured."""
+    asked = asked_of(run, columns)
+    units, measured = _measure(run, columns, surfaces_of(run.spec))
+    return {
+        "schema": SCHEMA, "key": digest(asked), **asked, "units": units, **_choose(run, declared, columns, measured),
+    }  # fmt: skip
 
 
 def grid(run: StudyRun) -> list[Column]:

@@ -50,7 +50,8 @@ def cell_work(
         raise ValueError("arms of a cell must share their instruction: their prompts differ otherwise")
     prompts = [lm.encode(instructed(item, arms[0].instruction)) for item in items]
     prefix = lm.start_ids + lm.encode(benchmark.prefix)
-    engine = Engine(lm, prefix, prompts, [arm.treatment for arm in arms])
+    reference = all(arm.lever in (BASE, NOOP) for arm in arms)  # which must run the very same arithmetic
+    engine = Engine(lm, prefix, prompts, [arm.treatment for arm in arms], share_prompt=not reference)
     tokens = [item.tokens for item in items]
     sampling = Sampling(samples=1, max_new_tokens=benchmark.max_new_tokens, stop=benchmark.stop)
     keys = [item.id for item in items]

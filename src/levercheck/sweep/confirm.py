@@ -29,7 +29,7 @@ from levercheck.study.lock import (
 )
 from levercheck.study.spec import StudySpec, inside
 from levercheck.study.used import CONFIRM, items_record, readout_items, refuse_used, units_used
-from levercheck.sweep.calibrate import asked_of, grid
+from levercheck.sweep.calibrate import asked_of, calibrated, grid
 from levercheck.sweep.cells import BASE, NOOP, LeverArm
 from levercheck.sweep.lever_sets import Lever, arms_of, levers_of
 from levercheck.sweep.outlook import outlook
@@ -165,6 +165,12 @@ def _chosen(run: StudyRun, override: Choice | None) -> dict[str, Any] | None:
         raise UsageError(f"'{run.root}' has no {CALIBRATION}: run 'levercheck calibrate' before the lock")
     found = read_json(path)
     _same_calibration(run, found)
+    difference = first_difference(found, _plain(calibrated(run, spec, grid(run))), CALIBRATION)
+    if difference:
+        raise IntegrityError(
+            f"{difference.replace(', locked ', ', recorded ')}: {CALIBRATION} is not what its rows give: calibrate "
+            "again"
+        )
     pairs = [(c["k"], c["dose"]) for c in found["candidates"]]
     common = {"intervention": spec.intervention, "calibration": digest(found), "status": found["status"]}
     if override is None:

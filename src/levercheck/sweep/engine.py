@@ -57,7 +57,12 @@ class Scored:
 
 
 class Engine:
-    """Runs treatments over prompts that share the tokens `prefix`."""
+    """Runs treatments over prompts that share the tokens `prefix`.
+
+    `share_trunk` runs the layers below the first intervened one once per prompt; `share_prompt` runs prompts once for
+    all treatments that touch none of their positions but the last. Without them every row passes whole through every
+    layer.
+    """
 
     def __init__(
         self,
@@ -68,12 +73,13 @@ class Engine:
         *,
         batch_tokens: int = BATCH_TOKENS,
         share_trunk: bool = True,
+        share_prompt: bool = True,
     ) -> None:
         if any(not prompt for prompt in prompts):
             raise UsageError("a prompt has no token of its own behind the shared prefix: shorten the prefix")
         self.lm, self.prefix = lm, list(prefix)
         self.prompts, self.treatments = [list(p) for p in prompts], list(treatments)
-        self.batch_tokens, self.share_trunk = batch_tokens, share_trunk
+        self.batch_tokens, self.share_trunk, self.share_prompt = batch_tokens, share_trunk, share_prompt
         self._prefix_of: tuple[tuple[int, ...], Any] = ((), None)
 
     def blocks(self) -> list[Block]:
@@ -116,18 +122,14 @@ class Engine:
             found.append([Scored(tuple(a), tuple(b), finite, receipt) for a, b, finite, receipt in table])
         return found
 
-    def prefill(self, hooks: Hooks, block: Block, *, use_cache: bool, whole_prompt: bool = False) -> Prefilled:
-        """Run a block's prompts; `hooks` must hold the block's treatments and be entered.
-
-        `whole_prompt` passes every position of every row through the hooked layers in one pass, also where only the
-        last position could differ.
-        """
+    def prefill(self, hooks: Hooks, block: Block, *, use_cache: bool) -> Prefilled:
+        """Run a block's prompts; `hooks` must hold the block's treatments and be entered."""
         count, device = len(block.treatments), self.lm.device
         prompts = [self.prompts[i] for i in block.prompts]
         hooks.assign(list(range(count)) * len(prompts))
         spread = torch.arange(len(prompts), device=device).repeat_interleave(count)
         lengths = [len(self.prefix) + len(prompts[i]) for i in spread.tolist()]
-        if not whole_prompt and not hooks.touches_prompt and any(self.treatments[i].hooked for i in block.treatments):
+        if self.share_prompt and not hooks.touches_prompt and any(self.treatments[i].hooked for i in block.treatments):
             return self._prompt_shared(hooks, prompts, spread, lengths)
         ids, last = right_padded(self.lm, prompts)
         by_row = torch.arange(count, device=device).repeat(len(prompts))
