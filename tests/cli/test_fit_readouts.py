@@ -165,6 +165,9 @@ def test_leakage_is_refused_before_anything_is_written_or_loaded(tmp_path, run, 
         (["direction", "fit", ".", "--out", "OUT"], 2, "no workspace"),
         (["heads", "fit", "singles.csv", "--out", "OUT", "--gradient", "all"], 2, "use --gradient off"),
         (["heads", "fit", "singles.csv", "--out", "taken"], 2, "holds other files"),
+        (["direction", "fit", "facts", "--out", "OUT", "--sanity", "--sanity-dose", "nan"], 2, "positive finite"),
+        (["heads", "fit", "facts", "--out", "OUT", "--C", "inf"], 2, "inf"),
+        (["sae", "fit", "facts", "--sae", "none", "--out", "OUT", "--C", "nan"], 2, "positive finite"),
         (["heads", "show", "OUT"], 2, "holds no readout.json"),
         (["direction", "show", "OUT"], 2, "holds no readout.json"),
     ],
@@ -197,6 +200,25 @@ def test_a_file_without_pairs_gets_no_gradient_ranks_and_says_so(tmp_path, run, 
     assert json.loads(out)["prompt"]["read_at"] == "prompt"
     code, _, err = run("heads", "show", tmp_path / "h", "--by", "gradient")
     assert code == 3 and "no gradient" in err
+
+
+def test_an_interrupted_fit_can_be_started_again_in_its_folder(tmp_path, run, loaded, monkeypatch):
+    from levercheck.cli.fitting import Fitting
+
+    lines = ["prompt,label", *(f"{'yes' if i % 2 else 'no'} {i},{i % 2}" for i in range(40))]
+    (tmp_path / "d.csv").write_text("\n".join(lines) + "\n")
+    command = ["direction", "fit", tmp_path / "d.csv", "--out", tmp_path / "h", "--folds", "2", "--shuffled", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Fitting, "finish", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(*command)[0] == 130
+    assert (tmp_path / "h" / "shuffled").is_dir() and not (tmp_path / "h" / "readout.json").exists()
+    assert run(*command)[0] == 0 and load_artifact(tmp_path / "h").family == "direction"
+
+
+def test_neurons_are_no_damaged_readout(tmp_path, run):
+    write_json(tmp_path / "readout.json", {"schema": "levercheck.readout/v1", "family": "neurons"})
+    code, _, err = run("direction", "show", tmp_path)
+    assert code == 2 and "family neurons" in err
 
 
 def test_answers_of_facts_tell_nothing_within_any_group():

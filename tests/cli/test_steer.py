@@ -55,22 +55,22 @@ def test_streamed_answers_are_those_of_the_engine(smollm):
     made = build.add_direction(smollm, {14: direction(smollm)})
     treatments = [BASELINE, Treatment(((made, 60.0),))]
     prompt = smollm.chat([{"role": "user", "content": QUESTION}])
-    steps = list(stream(smollm, prompt, treatments, 12))
+    steps = list(stream(smollm, prompt, treatments, 10))
     for found, treatment in zip(steps[-1], treatments, strict=True):
-        assert [found.tokens] == answers(smollm, treatment, [prompt], 12)
+        assert [found.tokens] == answers(smollm, treatment, [prompt], 10)
     plain, steered = steps[-1]
     assert plain.tokens != steered.tokens and plain.reason == "end"
-    assert len(plain.tokens) < len(steered.tokens) == 12
+    assert len(plain.tokens) < len(steered.tokens) == 10
     assert plain.receipt.relative_dose is None
-    assert steered.receipt.prompt + steered.receipt.decode == len(prompt) + 11
+    assert steered.receipt.prompt + steered.receipt.decode == len(prompt) + 9
     lengths = [[len(row.tokens) for row in step] for step in steps]
     assert lengths[0] == [1, 1] and all(
         b >= a for x, y in itertools.pairwise(lengths) for a, b in zip(x, y, strict=True)
     )
     # the other way round: the steered row ends first, and its receipt stops there
-    swapped = list(stream(smollm, prompt, treatments[::-1], 12))[-1]
+    swapped = list(stream(smollm, prompt, treatments[::-1], 10))[-1]
     assert [row.tokens for row in swapped] == [steered.tokens, plain.tokens]
-    ended = list(stream(smollm, prompt, [Treatment(((made, 1e-3),)), treatments[1]], 12))[-1][0]
+    ended = list(stream(smollm, prompt, [Treatment(((made, 1e-3),)), treatments[1]], 10))[-1][0]
     assert ended.reason == "end"
     assert ended.receipt.prompt + ended.receipt.decode == len(prompt) + len(ended.tokens)
 
@@ -164,6 +164,7 @@ def test_a_terminal_shows_panels_and_ctrl_c_stops_the_answer_only(lever):
         until(b"at most 3 tokens", at)
         os.write(parent, b"Hello\n")
         until(b"relative dose", at)
+        until(b"> ", seen.index(b"relative dose", at))  # before the prompt, the terminal makes Ctrl-D a NUL
         os.write(parent, b"\x04")
         assert process.wait(timeout=30) == 0
     finally:
@@ -186,6 +187,7 @@ def test_mistakes_are_one_line(smollm, lever, tmp_path, capsys):
     )
     save_artifact(other, tmp_path / "other")
     base = ["steer", MODEL, "--readout", str(lever), "--dose", "1"]
+    export = ["export-vector", str(lever), "--to", "gguf", "--out", str(tmp_path / "n.gguf")]
     for arguments, message in (
         ([*base, "--json"], "--json needs --prompt"),
         ([*base, "--dose", "2"], "2 doses for 1 readouts"),
@@ -194,12 +196,17 @@ def test_mistakes_are_one_line(smollm, lever, tmp_path, capsys):
         (["steer", MODEL, "--readout", str(tmp_path / "other"), "--dose", "1"], "whose tokenizer differs"),
         (["bake", MODEL, "--readout", str(tmp_path / "lever"), "--dose", "0", "--out", str(tmp_path / "x")], "no-op"),
         (["export-vector", str(lever), "--to", "svec", "--out", str(tmp_path / "v.gguf")], "ends in .svec"),
+        ([*export, "--dose", "nan"], "expected a finite number"),
+        ([*export, "--dose", "0"], "expected a finite number"),
+        (["bake", MODEL, "--readout", str(tmp_path / "no"), "--dose", "2", "--out", str(tmp_path / "x")], "no folder"),
+        ([*base, "--prompt", "\udcff"], "not UTF-8"),
     ):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
         assert len(lines) == 1 and message in lines[0], lines
+        assert not (tmp_path / "n.gguf").exists() and not (tmp_path / "x").exists()
     with pytest.raises(UsageError, match="room for"):
         Session(smollm, [load_intervention(lever)], [1.0], 10**6).answers("x")
 
@@ -220,7 +227,7 @@ def test_bake_writes_a_checkpoint_that_answers_alike(smollm, lever, tmp_path, ca
         "--prompts",
         str(asked),
     ]
-    assert app([*arguments, "--max-new-tokens", "8"]) == 0
+    assert app([*arguments, "--max-new-tokens", "5"]) == 0
     record = json.loads(capsys.readouterr().out)
     parity = record["parity"]
     assert parity["verdict"] == "equal" and parity["exact"]["value"] == 100.0 and parity["changed"]["value"] > 0
@@ -232,13 +239,13 @@ def test_bake_writes_a_checkpoint_that_answers_alike(smollm, lever, tmp_path, ca
         [{"role": "user", "content": QUESTION}], add_generation_prompt=True, return_tensors="pt"
     )
     ids = chat["input_ids"] if hasattr(chat, "keys") else chat
-    made = model.generate(ids, max_new_tokens=10, do_sample=False)[0, ids.shape[1] :].tolist()
+    made = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :].tolist()
     treatment = Treatment(((load_intervention(lever), 60.0),))
-    wanted = answers(smollm, treatment, [ids[0].tolist()], 10)[0]
-    assert tuple(made[: len(wanted)]) == wanted != answers(smollm, BASELINE, [ids[0].tolist()], 10)[0]
+    wanted = answers(smollm, treatment, [ids[0].tolist()], 6)[0]
+    assert tuple(made[: len(wanted)]) == wanted != answers(smollm, BASELINE, [ids[0].tolist()], 6)[0]
     # a checkpoint of something else is told apart
     wrong = compare(
-        smollm, Treatment(((load_intervention(lever), -60.0),)), smollm, default_prompts(smollm, 2), max_new_tokens=4
+        smollm, Treatment(((load_intervention(lever), -60.0),)), smollm, default_prompts(smollm, 1), max_new_tokens=2
     )
     assert wrong.verdict == "different"
 
@@ -258,3 +265,14 @@ def test_vectors_out_and_in_again(smollm, lever, tmp_path, capsys):
     one = answers(smollm, Treatment(((again, 1.0),)), [prompt], 8)
     assert one == answers(smollm, Treatment(((load_intervention(lever), 60.0),)), [prompt], 8)
     assert one != answers(smollm, BASELINE, [prompt], 8)
+
+
+def test_text_of_a_file_cannot_drive_the_terminal(smollm, tmp_path, capsys):
+    body = {"model_type": "a\x9b2J\x1b[2J", "directions": {"3": direction(smollm).tolist()}}
+    (tmp_path / "v.svec").write_text(json.dumps(body))
+    for number, option in enumerate(([], ["--json"])):
+        out = str(tmp_path / str(number))
+        assert app(["import-vector", str(tmp_path / "v.svec"), "--model", MODEL, "--out", out, *option]) == 0
+        shown = capsys.readouterr().out
+        assert not {"\x1b", "\x9b"} & set(shown)
+    assert json.loads(shown)["model_hint"] == body["model_type"]

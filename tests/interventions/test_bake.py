@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from levercheck.errors import UsageError  # noqa: E402
 from levercheck.interventions import build  # noqa: E402
 from levercheck.interventions.bake import bake  # noqa: E402
 from levercheck.interventions.scopes import parse_scope  # noqa: E402
-from levercheck.interventions.spec import Treatment  # noqa: E402
+from levercheck.interventions.spec import Intervention, Treatment  # noqa: E402
 from levercheck.interventions.steering import steered  # noqa: E402
 from levercheck.interventions.writers import ablate_writers  # noqa: E402
 from levercheck.lm.places import ATTN_OUT, MLP_OUT, RESID_PRE, head_shape  # noqa: E402
@@ -135,3 +136,30 @@ def test_what_is_never_exact_is_refused(tiny, tmp_path):
     with pytest.raises(UsageError, match="not empty"):
         bake(tiny, build.scale_neurons(tiny, NEURONS), 3.0, tmp_path / "full")
     assert [p.name for p in tmp_path.iterdir()] == ["full"]
+
+
+def test_two_edits_that_name_one_place_are_both_checked(tiny, tmp_path):
+    """The input of a layer is the output of the one below: neither edit may hide the other."""
+    if REFUSED[tiny.name].get("ablate") == NORM:
+        pytest.skip("no ablation of all writers there")
+    d, e = unit(1, hidden(tiny)), unit(2, hidden(tiny))
+    above = build.ablate_direction(tiny, {2: d}, site=RESID_PRE).edits
+    below = build.ablate_direction(tiny, {1: e}).edits
+    for more in (below + above, above + below):
+        edits = ablate_writers(tiny, d).edits + more
+        with pytest.raises(UsageError, match=STREAM):
+            bake(tiny, Intervention("ablate", edits), 1.0, tmp_path / "x", untie=True)
+
+
+def test_settings_that_transformers_will_not_save_do_not_stop_a_bake(tiny, tmp_path, monkeypatch):
+    settings = transformers.GenerationConfig(temperature=0.6, top_p=0.9)
+    monkeypatch.setattr(tiny.model, "generation_config", settings)
+    bake(tiny, build.scale_neurons(tiny, NEURONS), 3.0, tmp_path / "x")
+    saved = json.loads((tmp_path / "x" / "generation_config.json").read_text())
+    assert saved["do_sample"] is True and saved["temperature"] == 0.6 and not settings.do_sample
+
+
+def test_the_current_directory_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="new directory"):
+        bake(tiny, build.scale_neurons(tiny, NEURONS), 3.0, Path())

@@ -272,3 +272,54 @@ def test_what_a_vector_file_cannot_say(tiny):
     moved = folded(build.add_direction(tiny, {1: V[1]}, site=RESID_PRE), 2.0)
     assert list(moved) == [Site(0, RESID_POST)]
     assert place(tiny, Site(0, RESID_POST)).width == len(moved[Site(0, RESID_POST)])
+
+
+@pytest.mark.parametrize("name", ["a.pt", "old.pt", "a.npy", "a.gguf", "a.svec", "a.safetensors"])
+def test_damage_of_any_kind_is_one_line(name, tmp_path):
+    path = tmp_path / name
+    if name.endswith(".pt"):
+        torch.save({n: torch.from_numpy(v) for n, v in V.items()}, path, _use_new_zipfile_serialization=name == "a.pt")
+    elif name == "a.npy":
+        np.save(path, np.stack(list(V.values())))
+    else:
+        vectors = {Site(n, RESID_POST): v for n, v in V.items() if n}
+        to = path.suffix[1:]
+        write_vectors(path, to, vectors, model_type="llama", layer_path="layers", metadata={})
+    whole, draw, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for number in range(200):
+        broken = bytearray(whole)
+        for at in draw.integers(len(whole) if number % 2 else 120, size=4):
+            broken[at] = draw.integers(256)
+        path.write_bytes(broken[: draw.integers(len(whole))] if number % 4 == 0 else broken)
+        try:
+            read_vectors(path, layers=3)
+        except (UsageError, IntegrityError):
+            refused += 1
+    assert refused > 40
+
+
+def test_layers_that_are_not_there_and_entries_that_contradict_are_refused(tiny, tmp_path):
+    path = tmp_path / "direction.pt"
+    for tensor, layer, message in (
+        (torch.from_numpy(V[1]), -5, "outside the model"),
+        (torch.randn(2, 3, 32), -5, "has 3 layers"),
+        (torch.randn(2, 3, 32), 3, "has 3 layers"),
+    ):
+        torch.save(tensor, path)
+        (tmp_path / "direction_metadata.json").write_text(json.dumps({"pos": -1, "layer": layer}))
+        with pytest.raises(UsageError, match=message):
+            interventions_of(tiny, read_vectors(path, layers=3))
+    entry = {"hookpoint": "layers.1", "steering_vector": torch.from_numpy(V[1])}
+    for content, message in (
+        ([entry, {**entry, "steering_vector": torch.from_numpy(V[2])}], "two entries"),
+        ({"layers.1": {**entry, "steering_coefficient": None}}, "expected a number"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(UsageError, match=message):
+            read_vectors(path)
+
+
+@pytest.mark.parametrize("dose", [0.0, float("nan"), float("inf")])
+def test_a_dose_that_says_nothing_is_not_folded(tiny, dose):
+    with pytest.raises(UsageError, match="cannot be folded"):
+        folded(build.add_direction(tiny, {1: V[1]}), dose)

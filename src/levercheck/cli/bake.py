@@ -59,6 +59,8 @@ def bake(
     asked = None if prompts is None else _lines(prompts)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"'{out}' exists and is not empty: give --out a new directory")
+    if not readout.exists():
+        raise UsageError(f"no folder at '{readout}', expected a readout or a saved intervention")
     stages.notify(f"loading {model}")
     lm = load_model(model, dtype=dtype, device=device, notify=stages.notify)
     chosen = None if layers is None else list(layers)

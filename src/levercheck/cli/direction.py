@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,8 +68,8 @@ def fit(
     from levercheck.readouts.contrast import groups_of, labels_of
     from levercheck.readouts.direction import direction_artifact, fit_direction, residuals, shuffled_artifact
 
-    if sanity and (not sanity_doses or min(sanity_doses) <= 0):
-        raise UsageError("--sanity-dose: expected a positive number, both signs are run")
+    if sanity and not (sanity_doses and all(0 < dose < math.inf for dose in sanity_doses)):
+        raise UsageError("--sanity-dose: expected a positive finite number, both signs are run")
     request = fits.Request(
         "direction fit", data, model, form, position, positive, limit, held_out, folds, seed, dtype, device
     )

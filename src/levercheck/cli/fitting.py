@@ -199,7 +199,9 @@ def fitting(request: Request, out: Path, check: Callable[[Data, Split], None] | 
         stages.notify(f"loading {model_label(request.model)}")
         lm = load_model(request.model, dtype=request.dtype, device=request.device, notify=stages.notify)
         tokens = data.tokens(lm, form_of(lm, request, data), request.position)
-        yield Fitting(request, out, stages, data, parts, lm, tokens, now())
+        started = now()  # with the sidecar there, an interrupted fit can be started again in its folder
+        write_sidecar(out, out, {"command": request.command, "started": started}, [], "started")
+        yield Fitting(request, out, stages, data, parts, lm, tokens, started)
 
 
 def form_of(lm: LanguageModel, request: Request, data: Data) -> Form:

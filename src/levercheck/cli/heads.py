@@ -40,7 +40,7 @@ def fit(
     held_out: fits.ShareOption = 0.3,
     folds: fits.FoldsOption = 5,
     c: Annotated[
-        float, Parameter(name="--C", help="Inverse strength of the probes' ridge.", validator=Number(gt=0))
+        float, Parameter(name="--C", help="Inverse strength of the probes' ridge.", validator=Number(gt=0, lt=math.inf))
     ] = 1.0,
     gradient: Annotated[
         Literal["auto", "last_prompt", "all", "off"],

@@ -19,6 +19,8 @@ LayersOption = Annotated[
     tuple[int, ...] | None,
     Parameter(name="--layer", negative="", help="Layer of a direction readout; again for more. Default the best one."),
 ]
-KOption = Annotated[int | None, Parameter(help="How many heads.", validator=Number(gte=1))]
+KOption = Annotated[
+    int | None, Parameter(help="How many heads, or neurons or latents of the largest weight.", validator=Number(gte=1))
+]
 ByOption = Annotated[str, Parameter(help="Ranking of heads: auroc, balanced_accuracy or gradient.")]
 DtypeOption = Annotated[Literal["float32", "bfloat16", "float16"], Parameter(help="Number format of the weights.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,7 @@ def inspect(
         lm = _load(model, dtype, device, stages)
         found = _preflight(lm, sae, [lm.start_ids + lm.encode(passage) for passage in passages], stages)
     if json_:
-        print(json.dumps({**describe(sae), **_part(found)}, ensure_ascii=False, allow_nan=False))
+        print(json.dumps({**describe(sae), **_part(found)}, allow_nan=False))
     else:
         _print_sae(sae)
         if found is not None:
@@ -139,7 +140,7 @@ def train(
         write_json(out / REPORT, found.to_dict())
         save_sae(sae, out)
     if json_:
-        print(json.dumps({**describe(sae), **_part(found)}, ensure_ascii=False, allow_nan=False))
+        print(json.dumps({**describe(sae), **_part(found)}, allow_nan=False))
     else:
         _print_sae(sae)
         _print_preflight(found)
@@ -180,8 +181,8 @@ def fit(
     from levercheck.readouts.contrast import groups_of, labels_of
     from levercheck.readouts.sae_features import GRID, fit_latents, keep_dictionary, latent_means, sae_artifact
 
-    if any(value <= 0 for value in c):
-        raise UsageError("--C: expected positive numbers")
+    if not all(0 < value < math.inf for value in c):
+        raise UsageError("--C: expected positive finite numbers")
     dictionary = load_sae(sae, site)
     request = fits.Request(
         "sae fit", data, model, form, position, positive, limit, held_out, folds, seed, dtype, device
@@ -200,7 +201,7 @@ def fit(
         job.finish(artifact, None, {}, more, kept)
     if json_:
         body = {"family": artifact.family, "fingerprint": artifact.fingerprint, **artifact.facts}
-        print(json.dumps({**body, "features": _rows(artifact)}, ensure_ascii=False, allow_nan=False))
+        print(json.dumps({**body, "features": _rows(artifact)}, allow_nan=False))
         return 0
     fits.print_data(dict(artifact.facts))
     _print_readout(artifact)

@@ -60,6 +60,8 @@ class Session:
     def answers(self, prompt: str) -> Iterator[tuple[Growing, ...]]:
         """The unsteered and the steered answer while they grow; a prompt that is too long is a UsageError."""
         lm = self.lm
+        if any("\ud800" <= c <= "\udfff" for c in prompt):
+            raise UsageError("the prompt is not UTF-8 text: type it again")
         tokens = lm.chat([{"role": "user", "content": prompt}]) if self.chat else lm.start_ids + lm.encode(prompt)
         room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
         if not tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,7 +79,7 @@ def import_vector(
         ],
     }
     if json_:
-        print(json.dumps(report, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(report, allow_nan=False))
         return 0
     _print(report)
     return 0
@@ -109,6 +110,10 @@ def export_vector(
     from levercheck.evidence.files import write_json
     from levercheck.interventions.formats import write_vectors
 
+    if not math.isfinite(dose) or dose == 0:
+        raise UsageError(f"--dose {dose:g}: expected a finite number that is not 0")
+    if out.with_name(out.name + RECORD).exists():
+        raise UsageError(f"'{out.name + RECORD}' exists beside '{out}': give another --out")
     chosen = None if layer is None else list(layer)
     vectors, model, source = _source(folder, dose, unit, chosen)
     kind = str(model.get("architecture", ""))
@@ -132,7 +137,7 @@ def export_vector(
     record["sha256"] = file_digest(out)
     write_json(out.with_name(out.name + RECORD), record)
     if json_:
-        print(json.dumps(record, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(record, allow_nan=False))
         return 0
     output.print(f"{len(vectors)} vectors, dose {dose:g} folded in, layers: {record['layers']}", markup=False)
     output.print(f"file {clean(str(out))}", markup=False, soft_wrap=True)

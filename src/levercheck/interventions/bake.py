@@ -45,6 +45,8 @@ def bake(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' exists and is not empty: give --out a new directory")
+    if not folder.name:
+        raise UsageError(f"'{folder}' is where you are: give --out a new directory")
     recorded = intervention.facts.get("model")
     if recorded:
         check_same_model(recorded, lm.identity, "the intervention")
@@ -157,13 +159,23 @@ def _save(new: Rewritten, config: Any, zeros: dict[str, torch.Tensor], folder: P
     state = {**lm.model.state_dict(), **zeros, **new.tensors}
     shell.load_state_dict(state, strict=True, assign=True)
     shell.tie_weights()
-    shell.generation_config = copy.deepcopy(lm.model.generation_config)
+    shell.generation_config = _valid(lm.model.generation_config)
     shell.config.architectures = [type(lm.model).__name__]
     shell.config._name_or_path = ""
     with _quiet():
         shell.save_pretrained(folder)
     if lm.tokenizer is not None:
         lm.tokenizer.save_pretrained(folder)
+
+
+def _valid(settings: Any) -> Any:
+    """A copy that can be saved: published ones may set a temperature or top-p and not say that they sample."""
+    kept = copy.deepcopy(settings)
+    try:
+        kept.validate(strict=True)
+    except ValueError:
+        kept.do_sample = True  # what such settings are for
+    return kept
 
 
 @contextmanager

@@ -169,9 +169,9 @@ def _rewrite_input(new: Rewritten, module: nn.Module, operator: str, row: RowEdi
 
 
 def _ablate(lm: LanguageModel, new: Rewritten, intervention: Intervention, dose: float, untie: bool) -> None:
-    sites = {_stream(edit.site): edit for edit in intervention.edits}
-    stem, writers, stream = None, {}, {}
-    for site, edit in sites.items():
+    stem, writers, stream = None, {}, []
+    for edit in intervention.edits:
+        site = _stream(edit.site)
         where = place(lm, site)
         if where.write is not None:
             weight = new.weight(where.module)
@@ -182,8 +182,8 @@ def _ablate(lm: LanguageModel, new: Rewritten, intervention: Intervention, dose:
         elif site.name in (ATTN_OUT, MLP_OUT):
             writers[site] = edit
         else:
-            stream[site] = edit
-    for site, edit in stream.items():
+            stream.append((site, edit))  # two edits may name one place: both are checked
+    for site, edit in stream:
         _check_already_removed(site, edit, dose, stem, writers)
     for site, edit in writers.items():
         module, along = _passing(new, site), _direction(lm, edit)

@@ -90,6 +90,8 @@ def load_artifact(folder: Path) -> Artifact:
     if not (folder / FACTS).is_file():
         raise UsageError(f"'{folder}' holds no {FACTS}: make a readout first (levercheck direction, heads or sae fit)")
     body = read_json(folder / FACTS)
+    if isinstance(body, dict) and body.get("family") == "neurons":
+        raise UsageError(f"'{folder}' holds a readout of family neurons, expected {', '.join(NEEDED)}")
     if not isinstance(body, dict) or body.get("schema") != SCHEMA:
         raise IntegrityError(f"{FACTS} in '{folder.name}' is not of {SCHEMA}: restore it")
     path = folder / TENSORS

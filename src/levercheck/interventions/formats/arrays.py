@@ -50,7 +50,7 @@ def read_npy(path: Path, layers: int | None, layer: int | None) -> VectorFile:
     """A vector [hidden], or a table [layers, hidden]."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # numpy parses a damaged header as Python
         if "allow_pickle" in str(error):
             raise UsageError(
                 f"'{path.name}' needs unpickling, which runs whatever code it holds: save plain numbers"

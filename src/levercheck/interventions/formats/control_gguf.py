@@ -36,7 +36,7 @@ def read(path: Path) -> VectorFile:
     vectors = []
     for name, stored, values in tensors:
         word, _, number = name.partition(".")
-        if word != "direction" or not number.isdigit():
+        if word != "direction" or not number.isdecimal():
             raise UsageError(f"'{path.name}' has a tensor '{name}', expected direction.N")
         if stored not in _PLAIN:
             raise UsageError(f"{name} of '{path.name}' is quantised ({stored.name}), expected F32 or F16")

@@ -30,7 +30,10 @@ def is_steering(content: Any) -> bool:
 def read(content: Any, name: str) -> VectorFile:
     """Read the content; hookpoints that are none of our sites and edits of single heads are UsageErrors."""
     if isinstance(content, list):
-        content = {entry.get("hookpoint"): entry for entry in content}
+        hookpoints = [str(entry.get("hookpoint")) for entry in content]
+        if len(set(hookpoints)) != len(hookpoints):
+            raise UsageError(f"'{name}' has two entries for one hookpoint, expected one each")
+        content = dict(zip(hookpoints, content, strict=True))
     return VectorFile(
         "lm-eval", tuple(_vector(str(k), v, name) for k, v in content.items()), {"hookpoints": list(content)}
     )
@@ -66,10 +69,13 @@ def _vector(hookpoint: str, entry: Mapping[str, Any], name: str) -> Vector:
         raise UsageError(
             f"'{hookpoint}' of '{name}' has a bias with action add, which lm-evaluation-harness refuses too"
         )
+    coefficient = entry.get("steering_coefficient", 1.0)
+    if not isinstance(coefficient, int | float):
+        raise UsageError(f"'{hookpoint}' of '{name}' has steering_coefficient {coefficient!r}, expected a number")
     site, module = _site(hookpoint, name)
     values = vector.detach().float().reshape(-1).numpy()
     shift = None if bias is None or action == "add" else bias.detach().float().reshape(-1).numpy()
-    return Vector(site, values, float(entry.get("steering_coefficient", 1.0)), action, shift, module)
+    return Vector(site, values, float(coefficient), action, shift, module)
 
 
 def _site(hookpoint: str, name: str) -> tuple[Site, str | None]:

@@ -68,7 +68,7 @@ def load(path: Path) -> Any:
             f"'{path.name}' needs unpickling, which runs whatever code it holds: convert it to safetensors where you "
             "trust it"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file fails in as many ways as the unpickler has instructions
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IntegrityError(f"'{path.name}' cannot be read ({first}): restore it") from None
 
@@ -93,6 +93,8 @@ def _tensor(path: Path, values: Floats, layers: int | None, layer: int | None) -
         if not -len(values) <= position < len(values):
             raise UsageError(f"'{path.name}' has {len(values)} positions, {METADATA} asks for {position}")
         chosen = values[position]
+        if stated is not None and not 0 <= stated["layer"] < len(chosen):
+            raise UsageError(f"'{path.name}' has {len(chosen)} layers, {METADATA} asks for {stated['layer']}")
         rows = enumerate(chosen) if stated is None else [(int(stated["layer"]), chosen[int(stated["layer"])])]
         vectors = tuple(Vector(stream_site(n, inputs=True), row) for n, row in rows if row.any())
         return VectorFile("refusal_direction", vectors, {"pos": position, "layers": INPUTS})

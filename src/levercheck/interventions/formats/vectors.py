@@ -74,8 +74,8 @@ class VectorFile:
 
 def stream_site(layer: int, *, inputs: bool = False) -> Site:
     """The residual stream behind block `layer`, or with `inputs` in front of it (which is behind the one below)."""
-    if not inputs:
-        return Site(layer, RESID_POST)
+    if not inputs or layer < 0:
+        return Site(layer, RESID_POST)  # one below 0 is refused by every model
     return Site(layer - 1, RESID_POST) if layer > 0 else Site(0, RESID_PRE)
 
 
@@ -147,6 +147,8 @@ def folded(intervention: Intervention, dose: float) -> dict[Site, Floats]:
 
     Only `add` with scope all and a fixed length can be said in such a file; anything else is a UsageError.
     """
+    if not np.isfinite(dose) or dose == 0:
+        raise UsageError(f"dose {dose:g} cannot be folded in: expected a finite number that is not 0")
     if intervention.operator != "add":
         raise UsageError(
             f"a vector file can only say 'add', got {intervention.operator}: use levercheck bake for weights"

@@ -7,7 +7,6 @@ The first has `params.npz` and nothing else: its site stands in the names of its
 from __future__ import annotations
 
 import re
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -37,9 +36,10 @@ def read_first(source: Source, site: Site | None) -> Sae:
     path = source.file(NPZ)
     try:
         with np.load(path, allow_pickle=False) as found:
-            arrays = renamed({name: found[name] for name in found.files}, _UPPER, source.name)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            held = {name: found[name] for name in found.files}
+    except Exception as error:  # a damaged archive fails in as many ways as there are fields
         raise IntegrityError(f"{NPZ} of {source.name} cannot be read ({error}): get it again") from None
+    arrays = renamed(held, _UPPER, source.name)
     where = chosen_site(_from_names(source), site, source.name, certain=False)
     return plain(arrays, where, "jumprelu", source.facts("gemma-scope"), centred=False)
 
