@@ -134,6 +134,15 @@ def test_degenerate_rows_are_missing_not_wrong():
     assert audit["instrument"]["degenerate_rows"] == 20
 
 
+def test_the_dose_of_draws_stands_beside_the_levers():
+    found = lever_effects(study(10), SPEC)["dose_balance"]
+    assert [(r["covariate"], r["of"]) for r in found] == [
+        ("relative dose at 0.05", 21),
+        ("relative dose at 0.1", 21),
+    ]
+    assert found[0]["target"] == 0.1 and not found[0]["flagged"]
+
+
 def test_hooks_that_did_nothing_are_named():
     table = study(0, draws=0)
     idle = table.with_columns(

@@ -123,12 +123,6 @@ def dose_balance(
     return found
 
 
-def worst(rows: Sequence[BalanceRow]) -> float | None:
-    """The largest |SMD|; None where there is none."""
-    sizes = [abs(row.smd) for row in rows if row.smd is not None]
-    return max(sizes, default=None)
-
-
 COLUMNS = ("covariate", "target", "mean of draws", "SMD", "rank", "balanced")
 
 
@@ -141,14 +135,6 @@ def cells(row: BalanceRow, number: Callable[[float], str] = "{:.4g}".format) -> 
     smd = "" if row.smd is None else f"{row.smd:+.2f}"
     rank = "" if row.rank is None else f"{row.rank:g} of {row.of}"
     return row.covariate, number(row.target), shown, smd, rank, "no" if row.flagged else "yes"
-
-
-def markdown(rows: Sequence[BalanceRow]) -> str:
-    """The table in Markdown, with what its columns mean below it."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
-    draws = max((row.of - 1 for row in rows), default=0)
-    return "\n".join([*lines, "", legend(draws)]) + "\n"
 
 
 def legend(draws: int) -> str:

@@ -13,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from levercheck.audit.balance import dose_balance
 from levercheck.audit.gates import Criterion, Outcome, compare, judge
 from levercheck.audit.lever_tables import Arm, Floats, Surface, surfaces
 from levercheck.audit.rates import rate
+from levercheck.errors import NotEnoughDataError
 from levercheck.stats import Estimate, attainable_p, mean, paired_difference, two_level
 
 SCHEMA = "levercheck.levers/v1"
@@ -35,8 +37,24 @@ def lever_effects(rows: pl.DataFrame, spec: Mapping[str, Any], *, level: float =
         "instrument": instrument(tables),
         "baseline": {table.benchmark: _rate(table, table.baseline, level).to_dict() for table in tables},
         "points": points,
+        "dose_balance": _dose_balance(rows, tables[0]),
         "standings": _standings(tables, spec, level),
     }
+
+
+def _dose_balance(rows: pl.DataFrame, table: Surface) -> list[dict[str, Any]]:
+    """Measured ‖Δ‖/‖h‖ at the sites of every lever beside its draws, on the first benchmark."""
+    own = rows.filter(pl.col("benchmark") == table.benchmark)
+    found = []
+    for lever in table.levers:
+        for control in table.controls(lever):
+            by = "effort" if any(arm.step[0] == "effort" for arm in table.targets(lever)) else "dose"
+            try:
+                balanced = dose_balance(own, lever, control=control, dose=by)
+            except NotEnoughDataError:
+                continue  # the lever or all draws missed every effort: the doses say so
+            found += [{"lever": lever, "control": control, **row.to_dict()} for row in balanced]
+    return found
 
 
 def instrument(tables: list[Surface]) -> dict[str, Any]:

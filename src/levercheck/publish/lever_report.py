@@ -79,7 +79,7 @@ def lever_report(material: Material) -> Report:
             _standings(standings),
             *[_effects(material, benchmark) for benchmark in benchmarks(material)],
             _doses(records(material, "efforts")),
-            _balance(records(material, "balance")),
+            _balance([*records(material, "balance"), *map(_flat, records(audit, "dose_balance"))]),
             _instrument(table(audit, "instrument")),
             _made(material),
         ],
@@ -208,6 +208,12 @@ def _span(values: Sequence[float], factor: float = 1.0, suffix: str = "") -> str
         return "none"
     low, high = plain(factor * min(values)), plain(factor * max(values))
     return f"{low}{suffix}" if low == high else f"{low} to {high}{suffix}"
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A balance row of the audit in the form of the stored ones."""
+    mean = row["controls"]
+    return {**row, "mean": mean["value"], "low": mean["low"], "high": mean["high"], "unit": mean["unit"]}
 
 
 def _balance(rows: Sequence[Mapping[str, Any]]) -> Section:
