@@ -156,7 +156,7 @@ def test_settings_that_transformers_will_not_save_do_not_stop_a_bake(tiny, tmp_p
     monkeypatch.setattr(tiny.model, "generation_config", settings)
     bake(tiny, build.scale_neurons(tiny, NEURONS), 3.0, tmp_path / "x")
     saved = json.loads((tmp_path / "x" / "generation_config.json").read_text())
-    assert saved["do_sample"] is True and saved["temperature"] == 0.6 and not settings.do_sample
+    assert not saved.get("do_sample") and "temperature" not in saved and settings.temperature == 0.6
 
 
 def test_the_current_directory_is_refused(tiny, tmp_path, monkeypatch):

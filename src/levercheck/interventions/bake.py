@@ -32,6 +32,7 @@ CAUTION = (
     "the checkpoint has biases that the architecture usually lacks: transformers reads them, but engines may skip a "
     "bias they do not expect without a word (vLLM reads them for Llama), so compare one answer there"
 )
+_SAMPLING = ("temperature", "top_p", "min_p", "top_h", "typical_p", "top_k", "epsilon_cutoff", "eta_cutoff")
 _SWITCHES = ("mlp_bias", "attention_bias", "use_bias", "bias", "enable_bias")
 
 
@@ -169,12 +170,13 @@ def _save(new: Rewritten, config: Any, zeros: dict[str, torch.Tensor], folder: P
 
 
 def _valid(settings: Any) -> Any:
-    """A copy that can be saved: published ones may set a temperature or top-p and not say that they sample."""
+    """A copy that can be saved: greedy settings lose a temperature or top-p, which they do not use."""
     kept = copy.deepcopy(settings)
     try:
         kept.validate(strict=True)
     except ValueError:
-        kept.do_sample = True  # what such settings are for
+        for name in _SAMPLING:
+            setattr(kept, name, None)
     return kept
 
 
