@@ -9,7 +9,7 @@ residual stream, this has one denominator for all families, and counts what the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -130,71 +130,94 @@ def find_doses(
     """The dose of each intervention whose effort is as wanted, within a relative `tolerance`.
 
     A negative effort asks for a dose on the other side of the no-op dose. All searches advance together, so that their
-    trials share batches: from a first step, by proportion, then by regula falsi inside the bracket. An effort that no
-    dose up to `largest` from the no-op reaches, or that only broken logits reach, is reported as such.
+    trials share batches, and every trial of an intervention serves all of its efforts: a first step, then power laws
+    through the nearest trials on either side. An effort that no dose up to `largest` from the no-op reaches, or that
+    only broken logits reach, is reported as such.
     """
     searches = [_Search(i, e, tolerance, largest) for i, e in wanted]
     for _ in range(ROUNDS):
         open_ = [s for s in searches if not s.done]
         if not open_:
             break
-        trials = [Treatment(((s.intervention, s.dose(s.step)),)) for s in open_]
-        for search, result in zip(open_, measure_efforts(lm, prefix, prompts, trials, layer), strict=True):
-            search.hear(result)
+        trials = {s.trial: Treatment(((s.intervention, s.trial[1]),)) for s in open_}
+        measured = dict(zip(trials, measure_efforts(lm, prefix, prompts, list(trials.values()), layer), strict=True))
+        for search in open_:
+            search.hear({dose: result for (name, dose), result in measured.items() if name == search.trial[0]})
         tick(sum(s.done for s in open_))
     return [search.found() for search in searches]
 
 
 class _Search:
-    """One dose being looked for; `step` > 0 is the distance from the no-op dose."""
+    """One dose being looked for; steps > 0 are distances from the no-op dose."""
 
     def __init__(self, intervention: Intervention, effort: float, tolerance: float, largest: float) -> None:
         self.intervention, self.goal = intervention, abs(effort)
         self.side = 1.0 if effort > 0 else -1.0
         self.tolerance, self.largest = tolerance, largest
-        self.step = min(self.goal if intervention.unit == "relative" else 1.0, largest)
-        self.below: tuple[float, float] = (0.0, 0.0)
-        self.above: tuple[float, float] | None = None
-        self.best: tuple[float, Measured] | None = None
-        self.done, self.reason = False, None
+        self.step = min(0.02 if intervention.unit == "relative" else 1.0, largest)
+        self.points: dict[float, Measured] = {}
+        self.done = False
+
+    @property
+    def trial(self) -> tuple[str, float]:
+        """The intervention and the dose to measure next."""
+        return self.intervention.fingerprint, self.dose(self.step)
 
     def dose(self, step: float) -> float:
         """The dose at a distance from the no-op."""
         return self.intervention.noop + self.side * step
 
-    def hear(self, result: Measured) -> None:
-        """Take one measurement in and choose the next step."""
-        value = result.value
-        if math.isfinite(value):
-            if self.best is None or abs(value - self.goal) < abs(self.best[1].value - self.goal):
-                self.best = (self.step, result)
-            if abs(value - self.goal) <= self.tolerance * self.goal:
-                self.done = True
-                return
-        if math.isfinite(value) and value < self.goal:
-            self.below = (self.step, value)
-        else:
-            self.above = (self.step, value)
-        if self.above is None:
-            if self.step >= self.largest:
-                self.done = True
-                return
-            factor = min(max(self.goal / max(value, 1e-9), 1.2), 30.0)
-            self.step = min(self.step * factor, self.largest)
+    def hear(self, trials: Mapping[float, Measured]) -> None:
+        """Take measurements of the intervention in, by dose, and choose the next step."""
+        for dose, result in trials.items():
+            step = self.side * (dose - self.intervention.noop)
+            if step > 0:
+                self.points[step] = result
+        if self.reached is not None:
+            self.done = True
             return
-        (low, f_low), (high, f_high) = self.below, self.above
-        if math.isfinite(f_high) and f_high > f_low:
-            share = min(max((self.goal - f_low) / (f_high - f_low), 0.1), 0.9)
-            self.step = low + share * (high - low)
-        else:
+        known = sorted((step, result.value) for step, result in self.points.items())
+        below = [(step, value) for step, value in known if math.isfinite(value) and value < self.goal]
+        above = [(step, value) for step, value in known if not (math.isfinite(value) and value < self.goal)]
+        if not above:
+            step, value = below[-1]
+            if step >= self.largest:
+                self.done = True
+                return
+            self.step = min(step * min(max(self.goal / max(value, 1e-9), 1.2), 30.0), self.largest)
+            return
+        high, f_high = above[0]
+        low, f_low = next((pair for pair in reversed(below) if pair[0] < high), (0.0, 0.0))
+        if not math.isfinite(f_high):
             self.step = (low + high) / 2
+        elif f_low <= 0:
+            self.step = high * max(self.goal / f_high, 0.03)
+        else:
+            power = math.log(high / low) / max(math.log(f_high / f_low), 1e-9)
+            guess = low * (self.goal / f_low) ** power
+            self.step = min(max(guess, low + 0.05 * (high - low)), high - 0.05 * (high - low))
+
+    @property
+    def reached(self) -> float | None:
+        """The best step within the tolerance."""
+        step = self.nearest
+        if step is None or abs(self.points[step].value - self.goal) > self.tolerance * self.goal:
+            return None
+        return step
+
+    @property
+    def nearest(self) -> float | None:
+        """The step whose effort is nearest to the goal; None where every trial broke the model's numbers."""
+        finite = [step for step, result in self.points.items() if math.isfinite(result.value)]
+        return min(finite, key=lambda step: abs(self.points[step].value - self.goal), default=None)
 
     def found(self) -> Found:
         """The result: within tolerance, or a reason with the nearest that was measured."""
-        if self.best is None:
+        step = self.nearest
+        if step is None:
             return Found(None, None, "every dose that was tried broke the model's numbers")
-        step, result = self.best
-        if abs(result.value - self.goal) <= self.tolerance * self.goal:
+        result = self.points[step]
+        if self.reached is not None:
             return Found(self.dose(step), result)
         limit = f" (doses up to {self.largest:g} from the no-op)" if step >= self.largest else ""
         return Found(None, result, f"the nearest effort was {result.value:.4g} at dose {self.dose(step):.4g}{limit}")
