@@ -4,8 +4,8 @@
     python benchmarks/bench_sweep.py --model embedded:gemma3-270m
     python benchmarks/bench_sweep.py --shape gemma3-4b --dtype bfloat16 --prompts 64 --batch-tokens 16384   # GPU
 
-All variants run in one process on the same weights, dtype and kernels, interleaved in rounds; a ratio is the median over
-rounds, its range in brackets. Neurons are those that write most on these prompts, so that doses change tokens: equality
+All variants run in one process on the same weights, dtype and kernels, interleaved in rounds; a ratio is the median
+over rounds, its range in brackets. Neurons are those that write most on these prompts, so that doses change tokens: equality
 of tokens is checked and so is that prompts change. End tokens are ignored, so that every variant does the same work.
 `upper` has its first intervened layer in the middle of the model, `all` in layer 0. Hook cost compares the engine with
 hooks and without on the same rows.
@@ -245,7 +245,9 @@ def main():
     options = {"batch_tokens": a.batch_tokens} if a.batch_tokens else {}
     variants = {
         "loop": lambda: loop_generate(lm, prompts, sets["upper"], a.new),
-        "batched, one dose at a time": lambda: [ours_generate(lm, prompts, [t], a.new, **options) for t in arms["upper"]],
+        "batched, one dose at a time": lambda: [
+            ours_generate(lm, prompts, [t], a.new, **options) for t in arms["upper"]
+        ],
         "prompts x doses, first layer 0": lambda: ours_generate(lm, prompts, arms["all"], a.new, **options),
         "prompts x doses, trunk not shared": lambda: ours_generate(
             lm, prompts, arms["upper"], a.new, share_trunk=False, **options
@@ -253,7 +255,9 @@ def main():
         "prompts x doses, no hooks": lambda: ours_generate(lm, prompts, plain, a.new, **options),
         "prompts x doses, upper half": lambda: ours_generate(lm, prompts, arms["upper"], a.new, **options),
         "score: loop": lambda: loop_score(lm, prompts, sets["upper"], letters),
-        "score: trunk not shared": lambda: ours_score(lm, prompts, arms["upper"], letters, share_trunk=False, **options),
+        "score: trunk not shared": lambda: ours_score(
+            lm, prompts, arms["upper"], letters, share_trunk=False, **options
+        ),
         "score: no hooks": lambda: ours_score(lm, prompts, plain, letters, **options),
         "score: upper half": lambda: ours_score(lm, prompts, arms["upper"], letters, **options),
     }
@@ -288,7 +292,10 @@ def main():
 
 def equality(lm, prompts, sets, arms, letters, new, options):
     """Tokens and logits of the engine against the loop's, and how much the doses change."""
-    loop, ours = loop_generate(lm, prompts, sets["upper"], new), ours_generate(lm, prompts, arms["upper"], new, **options)
+    loop, ours = (
+        loop_generate(lm, prompts, sets["upper"], new),
+        ours_generate(lm, prompts, arms["upper"], new, **options),
+    )
     same = np.mean([a == b for x, y in zip(loop, ours, strict=True) for a, b in zip(x, y, strict=True)])
     changed = np.mean([any(tokens != row[DOSES.index(1.0)] for tokens in row) for row in loop])
     scores = loop_score(lm, prompts, sets["upper"], letters), ours_score(lm, prompts, arms["upper"], letters, **options)
@@ -302,15 +309,17 @@ def show(report):
     print(f"{report['model']} {report['dtype']} on {report['device']}, {report['kernels']} kernels, "
           f"{report['threads']} threads: {report['prompts']} prompts x {len(report['doses'])} doses, "
           f"{report['new_tokens']} new tokens, {report['rounds']} rounds")  # fmt: skip
-    print(f"  token-exact rows {report['token_exact_rows']:.1%}; prompts changed by some dose {report['prompts_changed']:.1%}; "
-          f"largest logit difference {report['logit_difference']:.1e} (effect of the doses {report['logit_effect']:.3g})")  # fmt: skip
+    print(f"  token-exact rows {report['token_exact_rows']:.1%}; prompts that some dose changed "
+          f"{report['prompts_changed']:.1%}; largest logit difference {report['logit_difference']:.1e} (effect of the "
+          f"doses {report['logit_effect']:.3g})")  # fmt: skip
     for name, (median, low, high) in report["speed_over_loop"].items():
         print(f"  {name:<36} {median:5.2f}x [{low:.2f}, {high:.2f}]")
     for name, (median, low, high) in report["hook_cost"].items():
         print(f"  hook cost, {name:<25} {median:+.1%} [{low:+.1%}, {high:+.1%}]")
     if "decode" in report:
         found = report["decode"]
-        print(f"  {report['gpu']}: a decoding step of {found['rows']} rows reads {found['bytes_per_second'] / 1e12:.2f} TB/s")
+        rate = found["bytes_per_second"] / 1e12
+        print(f"  {report['gpu']}: a decoding step of {found['rows']} rows reads {rate:.2f} TB/s")
 
 
 if __name__ == "__main__":

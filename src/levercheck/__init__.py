@@ -27,6 +27,19 @@ _HOMES = {
     "random_arms": "levercheck.sweep.arms",
     "strongest_arm": "levercheck.sweep.arms",
     "verify": "levercheck.audit.verify",
+    "Treatment": "levercheck.interventions.spec",
+    "steered": "levercheck.interventions.steering",
+    "scale_neurons": "levercheck.interventions.build",
+    "replace_neurons": "levercheck.interventions.build",
+    "add_direction": "levercheck.interventions.build",
+    "ablate_direction": "levercheck.interventions.build",
+    "shift_heads": "levercheck.interventions.build",
+    "scale_latents": "levercheck.interventions.build",
+    "save_intervention": "levercheck.interventions.files",
+    "load_intervention": "levercheck.interventions.files",
+    "intervention_of": "levercheck.sweep.levers",
+    "load_sae": "levercheck.lm.saes.formats",
+    "read_study": "levercheck.study.spec",
 }
 
 __all__ = [*sorted(_HOMES), "audit", "sweep"]
@@ -52,12 +65,25 @@ if TYPE_CHECKING:
     from levercheck.benchmarks.facts import load_facts as load_facts
     from levercheck.benchmarks.questions import load_questions as load_questions
     from levercheck.detect.workspace import workspace as workspace
+    from levercheck.interventions.build import ablate_direction as ablate_direction
+    from levercheck.interventions.build import add_direction as add_direction
+    from levercheck.interventions.build import replace_neurons as replace_neurons
+    from levercheck.interventions.build import scale_latents as scale_latents
+    from levercheck.interventions.build import scale_neurons as scale_neurons
+    from levercheck.interventions.build import shift_heads as shift_heads
+    from levercheck.interventions.files import load_intervention as load_intervention
+    from levercheck.interventions.files import save_intervention as save_intervention
+    from levercheck.interventions.spec import Treatment as Treatment
+    from levercheck.interventions.steering import steered as steered
     from levercheck.lm.model import load_model as load_model
+    from levercheck.lm.saes.formats import load_sae as load_sae
     from levercheck.readouts.probe import fit_probe as fit_probe
     from levercheck.readouts.readout import load_readout as load_readout
+    from levercheck.study.spec import read_study as read_study
     from levercheck.sweep.arms import Arm as Arm
     from levercheck.sweep.arms import random_arms as random_arms
     from levercheck.sweep.arms import strongest_arm as strongest_arm
+    from levercheck.sweep.levers import intervention_of as intervention_of
 
 
 def __getattr__(name: str) -> Any:

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from levercheck.errors import IntegrityError, UsageError
-from levercheck.evidence.canonical import file_digest
-from levercheck.evidence.files import read_json, write_atomic, write_json
 from levercheck.interventions.scopes import parse_scope
 from levercheck.interventions.spec import Array, Edit, Intervention
 from levercheck.lm.places import Site, parse_site
 from levercheck.lm.saes.sae import Sae
+from levercheck.lm.tensor_files import Pair
 
-SCHEMA = "levercheck.intervention/v1"
 TENSORS, SIDECAR = "intervention.safetensors", "intervention.json"
+FILES = Pair(TENSORS, SIDECAR, "levercheck.intervention/v1")
 _SAE_ARRAYS = ("w_enc", "b_enc", "w_dec", "b_dec", "threshold")
 
 
@@ -50,10 +47,8 @@ def save_intervention(
                 dictionaries.append(_sae_record(edit.sae))
             record["sae"] = saes[edit.sae.fingerprint]
         edits.append(record)
-    write_atomic(folder / TENSORS, save(tensors, metadata={"schema": SCHEMA}))
     facts = dict(intervention.facts)
     body = {
-        "schema": SCHEMA,
         "operator": intervention.operator,
         "scope": str(intervention.scope),
         "unit": intervention.unit,
@@ -62,12 +57,9 @@ def save_intervention(
         "saes": dictionaries,
         "fingerprint": intervention.fingerprint,
         "model": dict(facts.pop("model", {}) if model is None else model),
-        "tensors": TENSORS,
-        "tensors_sha256": file_digest(folder / TENSORS),
         "facts": {name: value for name, value in facts.items() if name != "model"},
     }
-    write_json(folder / SIDECAR, body)
-    return [folder / TENSORS, folder / SIDECAR]
+    return FILES.write(folder, tensors, body)
 
 
 def load_intervention(folder: Path) -> Intervention:
@@ -76,16 +68,9 @@ def load_intervention(folder: Path) -> Intervention:
     `facts` holds what was saved, and the model's identity under "model".
     """
     folder = folder.parent if folder.is_file() else folder
-    if not (folder / SIDECAR).is_file():
-        raise UsageError(f"'{folder}' holds no {SIDECAR}: give the folder of a saved intervention")
-    body = read_json(folder / SIDECAR)
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        raise IntegrityError(f"{SIDECAR} in '{folder.name}' is not of {SCHEMA}: restore it")
-    path = folder / TENSORS
-    if not path.is_file() or file_digest(path) != body.get("tensors_sha256"):
-        raise IntegrityError(f"{TENSORS} in '{folder.name}' does not match {SIDECAR}: restore both")
+    body = FILES.body(folder, "give the folder of a saved intervention")
+    tensors = FILES.arrays(folder, body)
     try:
-        tensors = load(path.read_bytes())
         saes = [_sae(record, number, tensors) for number, record in enumerate(body["saes"])]
         intervention = Intervention(
             body["operator"],
@@ -94,11 +79,9 @@ def load_intervention(folder: Path) -> Intervention:
             body["unit"],
             {**body["facts"], "model": body["model"]},
         )
-        stated = body["fingerprint"]
-    except (SafetensorError, KeyError, IndexError, TypeError, ValueError, UsageError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError, UsageError) as error:
         raise IntegrityError(f"the intervention in '{folder.name}' cannot be read ({error}): restore it") from None
-    if intervention.fingerprint != stated:
-        raise IntegrityError(f"{SIDECAR} in '{folder.name}' states another fingerprint than its numbers: restore both")
+    FILES.check(folder, body, intervention.fingerprint)
     return intervention
 
 

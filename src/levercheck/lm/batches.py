@@ -76,12 +76,16 @@ def left_padded(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> dict[s
 
 
 @contextmanager
-def head_at(lm: LanguageModel, positions: torch.Tensor) -> Iterator[None]:
-    """Within the block, the head sees one position per row (int64 [rows]): logits are [rows, 1, vocabulary]."""
+def head_at(lm: LanguageModel, positions: torch.Tensor, rows: torch.Tensor | None = None) -> Iterator[None]:
+    """Within the block, the head sees some positions only: logits are [chosen, 1, vocabulary].
+
+    One position of every row (int64 [rows]), or the pairs (rows, positions), where `rows` may repeat.
+    """
 
     def pick(_module: Any, _args: Any, output: Any) -> Any:
         hidden = output.last_hidden_state
-        output["last_hidden_state"] = hidden[torch.arange(len(hidden), device=hidden.device), positions][:, None]
+        at = torch.arange(len(hidden), device=hidden.device) if rows is None else rows
+        output["last_hidden_state"] = hidden[at, positions][:, None]
         return output
 
     handle = lm.decoder.register_forward_hook(pick)

@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from levercheck.errors import IntegrityError, UsageError
-from levercheck.evidence.canonical import array_digest, digest, file_digest
-from levercheck.evidence.files import read_json, write_atomic, write_json
+from levercheck.evidence.canonical import array_digest, digest
+from levercheck.evidence.files import read_json
+from levercheck.lm.tensor_files import Pair
 from levercheck.readouts.readout import FACTS, TENSORS
 
-SCHEMA = "levercheck.readout/v2"
+FILES = Pair(TENSORS, FACTS, "levercheck.readout/v2")
 Family = Literal["direction", "heads", "sae"]
 NEEDED = {
     "direction": ("directions", "sigma"),
@@ -70,41 +69,22 @@ class Artifact:
 
 def save_artifact(artifact: Artifact, folder: Path) -> list[Path]:
     """Write both files; returns their paths."""
-    plain = {name: np.ascontiguousarray(array) for name, array in artifact.arrays.items()}
-    write_atomic(folder / TENSORS, save(plain, metadata={"schema": SCHEMA}))
-    body = {
-        "schema": SCHEMA,
-        "family": artifact.family,
-        "fingerprint": artifact.fingerprint,
-        "tensors": TENSORS,
-        "tensors_sha256": file_digest(folder / TENSORS),
-        "facts": dict(artifact.facts),
-    }
-    write_json(folder / FACTS, body)
-    return [folder / TENSORS, folder / FACTS]
+    body = {"family": artifact.family, "fingerprint": artifact.fingerprint, "facts": dict(artifact.facts)}
+    return FILES.write(folder, artifact.arrays, body)
 
 
 def load_artifact(folder: Path) -> Artifact:
     """Read both files; damage is an IntegrityError, an absent readout a UsageError."""
     folder = folder.parent if folder.is_file() else folder
-    if not (folder / FACTS).is_file():
-        raise UsageError(f"'{folder}' holds no {FACTS}: make a readout first (levercheck direction, heads or sae fit)")
-    body = read_json(folder / FACTS)
-    if isinstance(body, dict) and body.get("family") == "neurons":
+    if (folder / FACTS).is_file() and family_of(folder) == "neurons":
         raise UsageError(f"'{folder}' holds a readout of family neurons, expected {', '.join(NEEDED)}")
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        raise IntegrityError(f"{FACTS} in '{folder.name}' is not of {SCHEMA}: restore it")
-    path = folder / TENSORS
-    if not path.is_file() or file_digest(path) != body.get("tensors_sha256"):
-        raise IntegrityError(f"{TENSORS} in '{folder.name}' does not match {FACTS}: restore both")
+    body = FILES.body(folder, "make a readout first (levercheck direction, heads or sae fit)")
+    arrays = FILES.arrays(folder, body)
     try:
-        artifact = Artifact(body["family"], load(path.read_bytes()), body["facts"])
-    except (SafetensorError, KeyError, ValueError) as error:
+        artifact = Artifact(body["family"], arrays, body["facts"])
+    except (KeyError, ValueError) as error:
         raise IntegrityError(f"{TENSORS} in '{folder.name}' cannot be read ({error}): restore it") from None
-    if artifact.fingerprint != body.get("fingerprint"):
-        raise IntegrityError(
-            f"{FACTS} in '{folder.name}' states another fingerprint than its arrays have: restore both"
-        )
+    FILES.check(folder, body, artifact.fingerprint)
     return artifact
 
 

@@ -7,8 +7,7 @@ scaling its output would do to J, to first order. Length is divided out, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from levercheck.errors import NotEnoughDataError, UsageError
-from levercheck.lm.batches import right_padded, token_batches
+from levercheck.lm.batches import head_at, right_padded, token_batches
 from levercheck.lm.model import LanguageModel
 from levercheck.lm.places import O_PROJ_INPUT, Site, head_shape, place
 
@@ -104,8 +103,8 @@ def _batch(
     positions = [at for one in batch for at in range(one.start - 1, len(one.tokens) - 1)]
     row, position = torch.tensor(rows, device=lm.device), torch.tensor(positions, device=lm.device)
     try:
-        with torch.enable_grad(), _heads_at(lm, row, position):
-            logits = lm.model(input_ids=ids, use_cache=False).logits[0].float()  # [continuation tokens, vocabulary]
+        with torch.enable_grad(), head_at(lm, position, row):
+            logits = lm.model(input_ids=ids, use_cache=False).logits[:, 0].float()  # [continuation tokens, vocabulary]
             picked = logits.log_softmax(-1).gather(1, ids[row, position + 1][:, None])[:, 0]
             sizes = torch.tensor([len(one.tokens) - one.start for one in batch], device=lm.device)
             mean = torch.zeros(len(batch), device=lm.device).index_add(0, row, picked) / sizes
@@ -121,18 +120,3 @@ def _batch(
             product[torch.arange(len(batch), device=lm.device), last] if where == "last_prompt" else product.sum(1)
         )
     return torch.stack(effects, 1).cpu().double().numpy(), mean.detach().cpu().double().numpy()
-
-
-@contextmanager
-def _heads_at(lm: LanguageModel, rows: torch.Tensor, positions: torch.Tensor) -> Iterator[None]:
-    """Within the block, the language-model head sees the hidden states at (row, position) alone, as one row."""
-
-    def pick(_module: Any, _args: Any, output: Any) -> Any:
-        output["last_hidden_state"] = output.last_hidden_state[rows, positions][None]
-        return output
-
-    handle = lm.decoder.register_forward_hook(pick)
-    try:
-        yield
-    finally:
-        handle.remove()

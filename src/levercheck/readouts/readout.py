@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from levercheck.errors import IntegrityError, UsageError
-from levercheck.evidence.canonical import digest, file_digest
-from levercheck.evidence.files import read_json, write_atomic, write_json
+from levercheck.evidence.canonical import digest
+from levercheck.lm.tensor_files import Pair
 
 SCHEMA = "levercheck.readout/v1"
 TENSORS = "readout.safetensors"
 FACTS = "readout.json"
+FILES = Pair(TENSORS, FACTS, SCHEMA)
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -124,34 +122,21 @@ def save_readout(readout: Readout, folder: Path) -> list[Path]:
         "deviation": readout.deviation,
         "intercept": np.array([readout.intercept]),
     }
-    write_atomic(folder / TENSORS, save(tensors, metadata={"schema": SCHEMA}))
     body = {
-        "schema": SCHEMA,
         "family": readout.family,
         "shape": list(readout.shape),
         "fingerprint": readout.fingerprint,
-        "tensors": TENSORS,
-        "tensors_sha256": file_digest(folder / TENSORS),
         "facts": readout.facts,
     }
-    write_json(folder / FACTS, body)
-    return [folder / TENSORS, folder / FACTS]
+    return FILES.write(folder, tensors, body)
 
 
 def load_readout(folder: Path) -> Readout:
     """Read both files; damage is an IntegrityError, an absent readout a UsageError."""
-    if folder.is_file():
-        folder = folder.parent
-    if not (folder / FACTS).is_file():
-        raise UsageError(f"'{folder}' holds no {FACTS}: make a readout with 'levercheck probe' or import one")
-    body = read_json(folder / FACTS)
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
-        raise IntegrityError(f"{FACTS} is not of {SCHEMA}: restore it")
-    path = folder / TENSORS
-    if not path.is_file() or file_digest(path) != body.get("tensors_sha256"):
-        raise IntegrityError(f"{TENSORS} does not match {FACTS}: restore both")
+    folder = folder.parent if folder.is_file() else folder
+    body = FILES.body(folder, "make a readout with 'levercheck probe' or import one")
+    tensors = FILES.arrays(folder, body)
     try:
-        tensors = load(path.read_bytes())
         readout = Readout(
             shape=(int(body["shape"][0]), int(body["shape"][1])),
             **{name: tensors[name] for name in ("layers", "indices", "weights", "mean", "deviation")},
@@ -159,10 +144,9 @@ def load_readout(folder: Path) -> Readout:
             facts=body["facts"],
             family=body["family"],
         )
-    except (SafetensorError, KeyError, ValueError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError) as error:
         raise IntegrityError(f"{TENSORS} cannot be read ({error}): restore it") from None
-    if readout.fingerprint != body.get("fingerprint"):
-        raise IntegrityError(f"{FACTS} states another fingerprint than its numbers have: restore both")
+    FILES.check(folder, body, readout.fingerprint)
     return readout
 
 

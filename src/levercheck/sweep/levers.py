@@ -65,6 +65,8 @@ def intervention_of(
         raise UsageError(f"k = {k} of a direction readout: it has no components to choose from")
     if layers is not None and family != "direction":
         raise UsageError(f"layers of a {family} readout: only directions are chosen by layer")
+    if by != "auroc" and family != "heads":
+        raise UsageError(f"ranking '{by}' of a {family} readout: only heads are chosen by a ranking")
     if unit is not None and family in ("neurons", "sae") and unit != "absolute":
         raise UsageError(f"unit '{unit}' of a {family} readout: expected absolute, its dose is a factor")
     made, facts, fingerprint = _MAKERS[family](lm, folder, chosen, unit, scope or ALL, layers, k, by)
