@@ -5,8 +5,9 @@
     python benchmarks/bench_sweep.py --shape gemma3-4b --dtype bfloat16 --prompts 64 --batch-tokens 16384   # GPU
 
 All variants run in one process on the same weights, dtype and kernels, interleaved in rounds; a ratio is the median
-over rounds, its range in brackets. Neurons are those that write most on these prompts, so that doses change tokens: equality
-of tokens is checked and so is that prompts change. End tokens are ignored, so that every variant does the same work.
+over rounds, its range in brackets. Neurons are those that write most on these prompts, so that doses change tokens:
+equality of tokens is checked and so is that prompts change. End tokens are ignored, so that every variant does the same
+work.
 `upper` has its first intervened layer in the middle of the model, `all` in layer 0. Hook cost compares the engine with
 hooks and without on the same rows.
 """

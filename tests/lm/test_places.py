@@ -94,3 +94,9 @@ def test_regions_outside_are_refused(tiny, region):
 def test_a_layer_outside_is_refused(tiny):
     with pytest.raises(UsageError, match="outside the model's 3 layers"):
         place(tiny, Site(3, "resid.post"))
+
+
+def test_texts_longer_than_the_model_are_refused(tiny):
+    assert tiny.context == 64
+    with pytest.raises(UsageError, match="65 tokens does not fit into the model's 64 positions"):
+        pooled(tiny, [[5] * 65], [Site(0, "resid.post")], [(0, 1)])

@@ -63,7 +63,7 @@ class Session:
         if any("\ud800" <= c <= "\udfff" for c in prompt):
             raise UsageError("the prompt is not UTF-8 text: type it again")
         tokens = lm.chat([{"role": "user", "content": prompt}]) if self.chat else lm.start_ids + lm.encode(prompt)
-        room = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+        room = lm.context
         if not tokens:
             raise UsageError("the prompt has no token: type some text")
         if room is not None and len(tokens) + self.max_new_tokens > room:

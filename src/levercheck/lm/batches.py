@@ -57,6 +57,7 @@ def token_batches(sequences: Sequence[Sequence[int]], budget: int = TOKENS_PER_B
 def right_padded(lm: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids [sequences, longest] filled up on the right, and each sequence's last position [sequences]."""
     longest = max(len(s) for s in sequences)
+    lm.check_length(longest)
     rows = [[*s, *[s[-1]] * (longest - len(s))] for s in sequences]
     last = torch.tensor([len(s) - 1 for s in sequences], device=lm.device)
     return torch.tensor(rows, device=lm.device), last

@@ -52,6 +52,19 @@ class LanguageModel:
         decoder: nn.Module = self.model.get_decoder()
         return decoder
 
+    @property
+    def context(self) -> int | None:
+        """Most positions the model was made for; None where its configuration does not say."""
+        found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return found if isinstance(found, int) and found > 0 else None
+
+    def check_length(self, tokens: int) -> None:
+        """UsageError for a text longer than the model's positions."""
+        if self.context is not None and tokens > self.context:
+            raise UsageError(
+                f"a text of {tokens} tokens does not fit into the model's {self.context} positions: shorten it"
+            )
+
     @cached_property
     def cache_name(self) -> str:
         """What the model calls its cache, as an argument and in its output: `cache` from transformers 5.24 on."""

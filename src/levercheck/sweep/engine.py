@@ -78,6 +78,7 @@ class Engine:
         if any(not prompt for prompt in prompts):
             raise UsageError("a prompt has no token of its own behind the shared prefix: shorten the prefix")
         self.lm, self.prefix = lm, list(prefix)
+        lm.check_length(len(self.prefix) + max(map(len, prompts), default=0))
         self.prompts, self.treatments = [list(p) for p in prompts], list(treatments)
         self.batch_tokens, self.share_trunk, self.share_prompt = batch_tokens, share_trunk, share_prompt
         self._prefix_of: tuple[tuple[int, ...], Any] = ((), None)
