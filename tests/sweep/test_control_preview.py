@@ -7,7 +7,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.audit.balance import worst  # noqa: E402
 from levercheck.errors import UsageError  # noqa: E402
 from levercheck.interventions import build  # noqa: E402
 from levercheck.interventions.controls import ControlSpec  # noqa: E402
@@ -21,6 +20,11 @@ from levercheck.sweep.control_preview import measured_doses, preview  # noqa: E4
 RNG = np.random.default_rng(0)
 SEQUENCES = [RNG.integers(3, 97, size=n).tolist() for n in (25, 30, 12, 41, 18, 28, 25)]
 ONE = pytest.mark.parametrize("tiny", ["gemma2"], indirect=True)
+
+
+def _worst(rows):
+    """The largest |SMD|."""
+    return max(abs(row.smd) for row in rows if row.smd is not None)
 
 
 def dictionary(lm, layer, latents):
@@ -70,7 +74,7 @@ def test_neurons_are_matched_on_what_they_do(tiny):
         preview(target, ControlSpec(match=match, draws=12, nearest=6, caliper=1.5), pool, found)
         for match in ("layer", "activation")
     )
-    assert worst(matched.rows[1:]) < worst(plain.rows[1:])
+    assert _worst(matched.rows[1:]) < _worst(plain.rows[1:])
     sizes = {row.covariate: abs(row.smd) for row in matched.rows if row.smd is not None}
     assert sizes["mean |activation|"] < 0.35
     with pytest.raises(UsageError, match="statistics"):
