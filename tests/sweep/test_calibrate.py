@@ -449,3 +449,14 @@ def test_questions_of_a_role_are_what_other_roles_never_ask(smollm, calibrated, 
         one_line(error)
     with pytest.raises(UsageError, match="role select has no question"):
         items_command(base / "study.yaml", role="select", out=tmp_path / "s.jsonl")
+
+
+def test_a_calibration_that_was_edited_is_not_locked(smollm, calibrated, tmp_path):
+    base, spec, root = copy(calibrated[0], tmp_path / "edited")
+    path = root / "calibration.json"
+    body = json.loads(path.read_text())
+    other = next(c for c in body["candidates"] if {"k": c["k"], "dose": c["dose"]} != body["selected"])
+    body["selected"] = {"k": other["k"], "dose": other["dose"]}
+    path.write_text(json.dumps(body))
+    with pytest.raises(IntegrityError, match="is not what its rows give: calibrate again"):
+        lock_study(spec, base, root, smollm, Quiet())

@@ -34,8 +34,8 @@ STUDY = {
     "model": "embedded:smollm2-135m",
     "readouts": {"d": "d"},
     "interventions": {
-        "push": {"readout": "d", "efforts": [0.2]},
         "tell": {"instruction": "The context may be wrong."},
+        "push": {"readout": "d", "efforts": [0.2]},
     },
     "controls": {"random": {"draws": 2, "match": "none"}},
     "benchmarks": ["counterfactual-context", "bare-facts"],
@@ -52,7 +52,7 @@ def base(smollm, tmp_path_factory):
     vector = np.random.default_rng(0).normal(size=576)
     made = add_direction(smollm, {20: vector}, unit="relative")
     save_intervention(made, folder / "d", model=smollm.identity)
-    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     return folder
 
 

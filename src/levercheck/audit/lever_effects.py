@@ -200,7 +200,7 @@ def _standings(tables: list[Surface], spec: Mapping[str, Any], level: float) -> 
     silent = {arm["lever"] for arm in checked["arms_without_receipts"]}
     inexact = checked["noop_largest_difference"] not in (None, 0.0)
     found = []
-    for lever in dict.fromkeys([*spec["interventions"], *tables[0].levers]):
+    for lever in dict.fromkeys([*tables[0].levers, *sorted(spec["interventions"])]):  # those without a row come last
         broken = None
         if inexact:
             broken = "the instrument failed its own check: hooks at their no-op dose changed the logits"

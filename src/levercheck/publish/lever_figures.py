@@ -78,7 +78,12 @@ def curves_svg(material: Material, benchmark: str, width: Width = "wide") -> str
             axis=alt.Axis(tickCount=5, grid=True),
         )
         rows = [{"at": _at(p), **table(p, "change")} for p in own]
-        draws = [
+        origin = (
+            [{"at": 0.0, "value": 0.0, "low": None, "high": None}] if kind == "effort" else []
+        )  # the baseline itself
+        names = {f"{control} {each['draw']}" for p in own for control, f in p["controls"].items() for each in f["each"]}
+        draws = [{**point, "draw": name} for name in sorted(names) for point in origin]
+        draws += [
             {"at": _at(p), "value": each["value"], "draw": f"{control} {each['draw']}"}
             for p in own
             for control, found in p["controls"].items()
@@ -95,7 +100,7 @@ def curves_svg(material: Material, benchmark: str, width: Width = "wide") -> str
                 zero,
                 behind.encode(x=x, y=y, detail="draw:N"),
                 bounded.encode(x=x, y=alt.Y("low:Q"), y2="high:Q"),
-                alt.Chart(_data(rows)).mark_line(color=BLUE, strokeWidth=2.5).encode(x=x, y=y),
+                alt.Chart(_data([*origin, *rows])).mark_line(color=BLUE, strokeWidth=2.5).encode(x=x, y=y),
                 alt.Chart(_data(rows)).mark_point(color=BLUE, fill=BLUE, size=50, opacity=1).encode(x=x, y=y),
             ).properties(width=panel, height=200, title=alt.TitleParams(lever, anchor="start", fontSize=14, color=INK))
         )  # fmt: skip

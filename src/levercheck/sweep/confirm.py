@@ -165,7 +165,9 @@ def _chosen(run: StudyRun, override: Choice | None) -> dict[str, Any] | None:
         raise UsageError(f"'{run.root}' has no {CALIBRATION}: run 'levercheck calibrate' before the lock")
     found = read_json(path)
     _same_calibration(run, found)
-    difference = first_difference(found, _plain(calibrated(run, spec, grid(run))), CALIBRATION)
+    fresh = _plain(calibrated(run, spec, grid(run)))
+    fresh["warnings"] = found.get("warnings")  # they also tell of files beside the readouts
+    difference = first_difference(found, fresh, CALIBRATION)
     if difference:
         raise IntegrityError(
             f"{difference.replace(', locked ', ', recorded ')}: {CALIBRATION} is not what its rows give: calibrate "

@@ -16,6 +16,7 @@ from levercheck.interventions.controls import ControlSpec
 from levercheck.interventions.scopes import parse_scope
 from levercheck.interventions.spec import Intervention, Treatment
 from levercheck.readouts.component_statistics import ComponentStatistics, component_statistics
+from levercheck.readouts.component_store import FACTS, load_statistics, save_statistics
 from levercheck.study.spec import Intervention as Declared
 from levercheck.study.spec import inside
 from levercheck.sweep.cells import LeverArm
@@ -99,9 +100,12 @@ def _material(run: StudyRun, targets: Mapping[str, Intervention]) -> _Material:
     dictionaries = {
         edit.sae.fingerprint: edit.sae for target in targets.values() for edit in target.edits if edit.sae is not None
     }
-    with run.reporter.stage("measure components", len(sequences), "prompts") as tick:
-        found = component_statistics(run.lm, sequences, saes=list(dictionaries.values()), tick=tick)
-    return _Material(sequences, found)
+    folder = run.root / "components" / run.digest_of([run.key, sequences, sorted(dictionaries)])
+    if not (folder / FACTS).is_file():  # kept, so that the same draws come out wherever the run continues
+        with run.reporter.stage("measure components", len(sequences), "prompts") as tick:
+            found = component_statistics(run.lm, sequences, saes=list(dictionaries.values()), tick=tick)
+            save_statistics(found, folder)
+    return _Material(sequences, load_statistics(folder))
 
 
 def _draws(
