@@ -112,11 +112,6 @@ class Treatment:
         return bool(self.parts)
 
     @property
-    def is_noop(self) -> bool:
-        """Whether every part stands at its no-op dose."""
-        return all(dose == intervention.noop for intervention, dose in self.parts)
-
-    @property
     def first_layer(self) -> int | None:
         """The lowest layer that is touched."""
         layers = [edit.site.layer for intervention, _ in self.parts for edit in intervention.edits]
