@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,12 +62,12 @@ def load(path: Path) -> Any:
     """The content, of tensors and plain data only."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UsageError(
-            f"'{path.name}' needs unpickling, which runs whatever code it holds: convert it to safetensors where you "
-            "trust it"
-        ) from None
     except Exception as error:  # a damaged file fails in as many ways as the unpickler has instructions
+        if type(error).__name__ == "UnpicklingError":
+            raise UsageError(
+                f"'{path.name}' needs unpickling, which runs whatever code it holds: convert it to safetensors where "
+                "you trust it"
+            ) from None
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IntegrityError(f"'{path.name}' cannot be read ({first}): restore it") from None
 
