@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from levercheck.benchmarks.base import find_benchmark
 from levercheck.cli.console import Stages
 from levercheck.interventions.build import scale_neurons
 from levercheck.interventions.files import save_intervention
@@ -32,9 +31,9 @@ def main(study: Path, root: Path) -> None:
     lm = load_model(spec.model)
     root.mkdir(parents=True, exist_ok=True)
     run = open_study(spec, study.parent, root, lm, Stages())
-    benchmark = find_benchmark(spec.primary.benchmark)
-    items = run.items(benchmark.id, "select")
-    sequences = [run.prefix(benchmark) + lm.encode(item.text) for item in items]
+    items = run.items(spec.primary.benchmark, "select")
+    prefix, prompts = run.encoded(spec.primary.benchmark, items)
+    sequences = [prefix + prompt for prompt in prompts]
     effects = [None] * len(items)
     for batch in token_batches(sequences, ATTRIBUTION_TOKENS):
         pairs = [items[i].tokens[:2] for i in batch]

@@ -363,7 +363,13 @@ def lever_rows(benchmark, lever, dose, positive, **more):
     base = {"benchmark": benchmark, "lever": lever, "dose": dose, "role": "tune", "degenerate": False}
     base |= {"relative_dose": None if dose is None else 0.1}
     return [
-        {**base, "item_id": f"i{n}", "cluster_id": f"c{n}", "positive": p, **{k: v[n] for k, v in more.items()}}
+        {
+            **base,
+            "item_id": f"i{n}",
+            "cluster_id": f"c{n}",
+            "score": None if p is None else float(p),
+            **{k: v[n] for k, v in more.items()},
+        }
         for n, p in enumerate(positive)
     ]
 
@@ -387,7 +393,7 @@ def test_harms_of_a_cell():
     ]
     table = [*statement_rows(BASE, None, [1.0, 2.0, 3.0, 1.0]), *statement_rows("l", 2.0, [2.0, 3.0, 4.0, 2.0])]
     measured = Measured(pl.DataFrame(cells, schema=schema.LEVERS), pl.DataFrame(table, schema=schema.STATEMENTS))
-    found, record = candidate_of(measured, "l", 2.0, 8, 2.0, "answers", "other", ["bare", "other"])
+    found, record = candidate_of(measured, "l", 2.0, 8, 2.0, "answers", "other", {"bare": False, "other": False})
     values = {name: estimate.value for name, estimate in found.harms.items()}
     assert values == {
         "degenerate": 1 / 16, "no_verdict": 0.5, "cap_hits": 0.5, "bare_loss": 50.0,
@@ -396,9 +402,14 @@ def test_harms_of_a_cell():
     assert found.harms["bare_loss"].note == "on bare"
     assert found.objective.n == 2 and found.objective.value == -50.0  # only pairs with both verdicts
     assert record["surfaces"]["other"]["difference"]["n"] == 3
+    flipped, _ = candidate_of(measured, "l", 2.0, 8, 2.0, "answers", None, {"bare": True})
+    assert flipped.harms["bare_loss"].value == -50.0  # where less is better, a fall is a gain
+    looped = measured.cells.with_columns(outcome=pl.when(pl.col("score").is_null()).then(pl.lit("degenerate")))
+    found, _ = candidate_of(Measured(looped, measured.statements), "l", 2.0, 8, 2.0, "answers", None, {})
+    assert found.harms["degenerate"].value == 3 / 16 and found.harms["no_verdict"].value == 0.0  # loops are poison
     broken = [*table[:4], *statement_rows("l", 2.0, [2.0, None, 4.0, 2.0])]
     measured = Measured(measured.cells, pl.DataFrame(broken, schema=schema.STATEMENTS))
-    found, _ = candidate_of(measured, "l", 2.0, 8, 2.0, "answers", None, [])
+    found, _ = candidate_of(measured, "l", 2.0, 8, 2.0, "answers", None, {})
     assert found.harms["perplexity_ratio"].value is None and found.harms["degenerate"].value == 2 / 16
     assert "bare_loss" not in found.harms and found.secondary is None
 

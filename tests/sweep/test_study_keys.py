@@ -72,12 +72,24 @@ def test_a_renamed_lever_keeps_no_rows_of_its_old_name(tmp_path, searches):
     assert sorted(written) == [["push"], ["shove"]]
 
 
-@pytest.mark.parametrize("change", [{"prefix": "Q"}, {"max_new_tokens": 9}, {"stop": "!"}, {"ruler": "other/v2"}])
+BARE = find_benchmark("bare-facts")
+CHANGES = [
+    {"styles": {"few-shot": replace(BARE.style, prefix="Q")}},
+    {"styles": {"few-shot": replace(BARE.style, chat=True)}},
+    {"styles": {"other": BARE.style}},
+    {"policy": replace(BARE.policy, max_new_tokens=9)},
+    {"policy": replace(BARE.policy, stop="!")},
+    {"policy": replace(BARE.policy, greedy=False)},
+    {"ruler": "other/v2"},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_another_way_to_ask_or_judge_is_another_cell(tmp_path, monkeypatch, change):
     run = run_of(tmp_path)
     before = run.asked("bare-facts", "tune")
-    other = replace(find_benchmark("bare-facts"), **change)
-    monkeypatch.setattr(study, "find_benchmark", lambda name: other)
+    other = replace(BARE, **change)
+    monkeypatch.setattr(study, "benchmark_of", lambda *_: other)
     after = run.asked("bare-facts", "tune")
     assert before["items"] == after["items"] and before != after
 

@@ -15,19 +15,28 @@ import polars as pl
 
 from levercheck.audit.balance import dose_balance
 from levercheck.audit.gates import Criterion, Outcome, compare, judge
+from levercheck.audit.lever_responses import responses
 from levercheck.audit.lever_tables import Arm, Floats, Surface, surfaces
 from levercheck.audit.rates import rate
 from levercheck.errors import NotEnoughDataError
-from levercheck.stats import Estimate, attainable_p, mean, paired_difference, two_level
+from levercheck.stats import Estimate, attainable_p, mean, paired_bounds, paired_difference, two_level
 
-SCHEMA = "levercheck.levers/v1"
+SCHEMA = "levercheck.levers/v2"
 ONE_SIDED = 0.9
 """Level of the intervals that non-inferiority reads: each bound is a one-sided 5 % test."""
+LOST = 10.0
+"""Per cent of items that may lose their verdict before a change of the rate of those that keep one means little."""
 
 
-def lever_effects(rows: pl.DataFrame, spec: Mapping[str, Any], *, level: float = 0.95) -> dict[str, Any]:
-    """The audit of LEVERS rows; `spec` is the study file as plain data. Plain JSON types."""
-    tables = surfaces(rows, spec["benchmarks"])
+def lever_effects(
+    rows: pl.DataFrame,
+    spec: Mapping[str, Any],
+    meanings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """The audit of LEVERS rows, as plain JSON types; `spec` is the study file and `meanings` are its benchmarks."""
+    tables = surfaces(rows, spec["benchmarks"], meanings)
     points = [point for table in tables for lever in table.levers for point in _points(table, lever, level)]
     return {
         "schema": SCHEMA,
@@ -36,7 +45,9 @@ def lever_effects(rows: pl.DataFrame, spec: Mapping[str, Any], *, level: float =
         "role": rows["role"][0],
         "instrument": instrument(tables),
         "baseline": {table.benchmark: _rate(table, table.baseline, level).to_dict() for table in tables},
+        "benchmarks": dict(meanings or {}),
         "points": points,
+        "responses": [one for name in spec["benchmarks"] for one in responses(rows, name, level)],
         "dose_balance": _dose_balance(rows, tables[0]),
         "standings": _standings(tables, spec, level),
     }
@@ -95,7 +106,8 @@ def _points(table: Surface, lever: str, level: float) -> list[dict[str, Any]]:
             "degenerate": arm.degenerate,
             "rate": _rate(table, arm, level).to_dict(),
             "change": _change(table, arm, level).to_dict(),
-            "value_change": _mean_change(table, arm, "value", "logit", 1.0, level).to_dict(),
+            "change_bounds": _bounds(table, arm, level),
+            "value_change": _mean_change(table, arm, "value", table.value_unit, 1.0, level).to_dict(),
             "mass_change": _mean_change(table, arm, "mass", "pp", 100.0, level).to_dict(),
             "relative_dose": _site_dose(table, arm, level).to_dict(),
             "controls": {},
@@ -108,9 +120,21 @@ def _points(table: Surface, lever: str, level: float) -> list[dict[str, Any]]:
 
 
 def _rate(table: Surface, arm: Arm, level: float) -> Estimate:
-    """Share of positive outcomes in per cent; items without an outcome are left out and counted."""
+    """Mean score in per cent; items without an outcome are left out and counted."""
     known = np.isfinite(arm.positive)
-    found = rate(arm.positive[known].astype(bool), table.clusters[known], level)
+    if not known.any():
+        return Estimate(None, None, None, level, "%", 0, "wilson", note="no item has an outcome")
+    if table.binary:
+        found = rate(arm.positive[known].astype(bool), table.clusters[known], level)
+    else:
+        found = mean(
+            arm.positive[known],
+            clusters=table.clusters[known],
+            level=level,
+            unit="%",
+            scale=100.0,
+            cluster_unit="entity",
+        )
     return _noted(found, int((~known).sum()), "left out")
 
 
@@ -122,19 +146,39 @@ def _noted(found: Estimate, count: int, what: str) -> Estimate:
 
 
 def _change(table: Surface, arm: Arm, level: float, *, lost: bool = False) -> Estimate:
-    """Paired change of the rate against the baseline, in pp; with `lost`, an outcome that the arm lacks is negative."""
+    """Paired change of the mean score against the baseline, in pp.
+
+    With `lost`, an item without an outcome under the arm counts as its worst one: silence is no safety.
+    """
     base = table.baseline.positive
     none = np.isnan(arm.positive)
-    own = np.where(none, 0.0, arm.positive) if lost else arm.positive
+    own = np.where(none, 1.0 if table.better == "lower" else 0.0, arm.positive) if lost else arm.positive
     both = np.isfinite(own) & np.isfinite(base)
     if not both.any():
         return Estimate(None, None, None, level, "pp", 0, "tango", note="no item has an outcome in both arms")
-    found = paired_difference(
-        own[both].astype(bool), base[both].astype(bool), clusters=table.clusters[both], level=level,
-        cluster_unit="entity",
-    )  # fmt: skip
-    found = _noted(found, int((none & both).sum()), "counted as negative")
+    common: dict[str, Any] = {"clusters": table.clusters[both], "level": level, "cluster_unit": "entity"}
+    if table.binary:
+        found = paired_difference(own[both].astype(bool), base[both].astype(bool), **common)
+    else:
+        found = mean(own[both] - base[both], unit="pp", scale=100.0, **common)
+    found = _noted(found, int((none & both).sum()), "counted as the worst outcome")
     return _noted(found, int((~both).sum()), "left out")
+
+
+def _bounds(table: Surface, arm: Arm, level: float) -> dict[str, Any] | None:
+    """The change whatever the missing outcomes would have been; None where none is missing."""
+    own, base = arm.positive, table.baseline.positive
+    if not table.binary or (np.isfinite(own) & np.isfinite(base)).all():
+        return None
+    found = paired_bounds(own, base, table.clusters, level)
+    return {"low": found.low, "high": found.high, "level": level, "unscored": found.unscored}
+
+
+def _lost(table: Surface, arm: Arm, level: float) -> Estimate | None:
+    """Share of the items with a verdict at baseline that have none under the arm, in per cent; None where none has."""
+    judged = np.isfinite(table.baseline.positive)
+    gone = np.isnan(arm.positive[judged])
+    return rate(gone, table.clusters[judged], level) if gone.any() else None
 
 
 def _mean_change(table: Surface, arm: Arm, name: str, unit: str, scale: float, level: float) -> Estimate:
@@ -165,7 +209,7 @@ def _against(table: Surface, arm: Arm, draws: list[Arm], level: float) -> dict[s
     found["relative_dose"] = mean(np.array(doses), unit="‖Δ‖/‖h‖", level=level).to_dict() if doses else None
     for key, name, unit, scale, bound in (
         ("rate", "positive", "pp", 100.0, 1.0),
-        ("value", "value", "logit", 1.0, None),
+        ("value", "value", table.value_unit, 1.0, None),
     ):
         base = getattr(table.baseline, name)
         changes = [getattr(draw, name) - base for draw in draws]
@@ -268,7 +312,17 @@ def _control(
     if not table.controls(lever):
         outcome: Outcome = "missing"
         criteria.append(Criterion("minus_control", "it moves more than matched draws do", "-", ">", margin, outcome))
-    gate = judge("control", claim, criteria, broken=broken)
+    lost, blind = _lost(table, arm, level), None
+    if lost is not None:
+        estimates["lost_verdicts"] = lost
+        criteria.append(
+            compare(
+                "verdicts", f"fewer than {LOST:g} % of items lose their verdict", estimates, "lost_verdicts", "<", LOST
+            )
+        )
+        if lost.value is not None and lost.value >= LOST:
+            blind = f"{lost.value:.0f} % of items lose their verdict under the lever: the rest is a selection"
+    gate = judge("control", claim, criteria, broken=broken, blind=blind)
     kind, at = arm.step
     return {
         "lever": lever,
@@ -300,8 +354,10 @@ def _externality(
         for arm in tables[surface].targets(lever):
             kind, at = arm.step
             name = surface if at is None else f"{surface} at {kind} {at:g}"
-            estimates[name] = _change(tables[surface], arm, ONE_SIDED, lost=True)
-            criteria.append(compare(name, f"{name}: loses less than {margin:g} pp", estimates, name, ">", -margin))
+            lower = tables[surface].better == "lower"
+            estimates[name] = _signed(_change(tables[surface], arm, ONE_SIDED, lost=True), -1.0 if lower else 1.0)
+            claim = f"{name}: {'rises by' if lower else 'loses'} less than {margin:g} pp"
+            criteria.append(compare(name, claim, estimates, name, ">", -margin))
             if arm.degenerate:
                 criteria.append(Criterion(f"{name}, numbers", "no logits break", name, "=", 0.0, "violated"))
     gate = judge("externality", f"Turning {lever} leaves the other surfaces intact.", criteria, broken=broken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ class Arm:
     draw: int | None
     dose: float | None
     effort: float | None
-    positive: Floats  # 0, 1 or NaN, in the order of the surface's items
+    positive: Floats  # the score, 0 to 1, or NaN, in the order of the surface's items
     value: Floats
     mass: Floats
     relative_dose: Floats
@@ -55,12 +55,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Surface:
-    """All arms on one benchmark."""
+    """All arms on one benchmark. `binary`: scores are 0 or 1; `better` says which way its metric is good."""
 
     benchmark: str
     items: tuple[str, ...]
     clusters: np.ndarray[Any, Any] = field(repr=False)
     arms: tuple[Arm, ...] = field(repr=False)
+    binary: bool = True
+    better: str | None = None
+    value_unit: str = "logit"
 
     @cached_property
     def baseline(self) -> Arm:
@@ -100,8 +103,13 @@ class Surface:
         return found[0]
 
 
-def surfaces(rows: pl.DataFrame, order: Sequence[str]) -> list[Surface]:
-    """One table per benchmark from LEVERS rows; arms that do not cover the same items are an IntegrityError."""
+def surfaces(
+    rows: pl.DataFrame, order: Sequence[str], meanings: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Surface]:
+    """One table per benchmark from LEVERS rows; arms that do not cover the same items are an IntegrityError.
+
+    `meanings` says, per benchmark, whether its scores are `binary` and which way they are `better`.
+    """
     found = []
     for benchmark in order:
         own = rows.filter(pl.col("benchmark") == benchmark)
@@ -114,7 +122,9 @@ def surfaces(rows: pl.DataFrame, order: Sequence[str]) -> list[Surface]:
             if tuple(table["item_id"].to_list()) != items:
                 raise IntegrityError(f"{benchmark}: the rows of {key[0]} are of other items than the baseline's")
             arms.append(_arm(key, table))
-        found.append(Surface(benchmark, items, plain["cluster_id"].to_numpy(), tuple(arms)))
+        meaning = (meanings or {}).get(benchmark, {})
+        kind = bool(meaning.get("binary", True)), meaning.get("better"), str(meaning.get("value_unit", "logit"))
+        found.append(Surface(benchmark, items, plain["cluster_id"].to_numpy(), tuple(arms), *kind))
     return found
 
 
@@ -124,6 +134,9 @@ def _arm(key: tuple[Any, ...], table: pl.DataFrame) -> Arm:
         name: table[name].cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float64)
         for name in ("positive", "value", "mass", "relative_dose")
     }
+    scores = table["score"].cast(pl.Float64)
+    if scores.is_not_null().any():
+        numbers["positive"] = scores.fill_null(float("nan")).to_numpy().astype(np.float64)
     edited = bool(((table["prompt_positions"] + table["decode_positions"]) > 0).all())
     degenerate = int(table["degenerate"].fill_null(False).sum())
     return Arm(lever, control, draw, dose, effort, **numbers, degenerate=degenerate, edited=edited)

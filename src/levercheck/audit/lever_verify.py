@@ -29,7 +29,7 @@ def verify_levers(root: Path) -> list[str]:
     """
     if not is_lever_study(root):
         raise UsageError(f"'{root}' has no {' or '.join(f'{f}/{LEVERS}' for f in FOLDERS)}: run the study first")
-    problems = digests(root)
+    problems = digests(root, apart="readouts")  # those that the run made
     for folder in FOLDERS:
         if not (root / folder / LEVERS).is_file():
             continue
@@ -38,7 +38,9 @@ def verify_levers(root: Path) -> list[str]:
             if stored["schema"] != SCHEMA:
                 problems.append(f"{folder}/{LEVERS} is of {stored['schema']}, expected {SCHEMA}")
                 continue
-            fresh = lever_effects(pl.concat([read_part(root / cell) for cell in cells]), stored["spec"])
+            fresh = lever_effects(
+                pl.concat([read_part(root / cell) for cell in cells]), stored["spec"], stored["benchmarks"]
+            )
             problems += [f"{folder}/{LEVERS}: {line}" for line in differences(stored, fresh)]
         except LevercheckError as error:
             problems.append(str(error))

@@ -44,13 +44,14 @@ def verify(root: Path) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
-def digests(root: Path, *, results: bool = False) -> list[str]:
+def digests(root: Path, *, results: bool = False, apart: str | None = None) -> list[str]:
     """Files against the SHA-256 in every sidecar, rows against their content digest, folders without a sidecar.
 
-    `results` also makes the results of cells again.
+    `results` also makes the results of cells again. Folders inside the folder `apart` are roots of their own.
     """
-    problems = []
-    sidecars = sorted(root.rglob(SIDECAR))
+    own = [] if apart is None else sorted(path for path in (root / apart).glob("*") if path.is_dir())
+    problems = [f"{apart}/{path.name}: {line}" for path in own for line in digests(path, results=results)]
+    sidecars = sorted(path for path in root.rglob(SIDECAR) if not _inside(path, own))
     for path in sidecars:
         try:
             sidecar = read_json(path)
@@ -68,9 +69,13 @@ def digests(root: Path, *, results: bool = False) -> list[str]:
             problems.append(f"{path.relative_to(root).as_posix()} lacks {error}: it is not a provenance sidecar")
     known = {path.parent for path in sidecars}
     for rows in sorted(root.rglob("rows")):
-        if rows.is_dir() and rows.parent not in known:
+        if rows.is_dir() and rows.parent not in known and not _inside(rows, own):
             problems.append(f"{rows.parent.relative_to(root).as_posix()} has rows but no {SIDECAR}")
     return problems
+
+
+def _inside(path: Path, folders: list[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def _key(root: Path) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
-from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Request
+from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Policy, Request, Style
 from levercheck.benchmarks.counterfactual import RULER, WITH_CONTEXT, WITHOUT_CONTEXT, ContextItem, build_items
 from levercheck.benchmarks.facts import RULER as ANSWER_RULER
 from levercheck.benchmarks.facts import Fact, is_correct, load_facts
-from levercheck.benchmarks.prompts import PREFIX, question_prompt
+from levercheck.benchmarks.outcomes import Outcome, Response
+from levercheck.benchmarks.prompts import PREFIX, context_prompt, question_prompt
 
 CATEGORIES = ("capital", "capital_country", "city_country", "us_city_state", "continent", "language", "symbol")
 """Categories that small models answer sometimes rightly and sometimes wrongly."""
@@ -31,7 +32,8 @@ def _choice(item: ContextItem, benchmark: str) -> Item:
     words, tokens = (item.asserted, item.true), (item.asserted_token, item.true_token)
     if benchmark == WITHOUT_CONTEXT:
         words, tokens = words[::-1], tokens[::-1]
-    return Item(item.item_id, item.entity, item.prompt(benchmark), words, tokens, {"category": item.category})
+    fields = {"assertion": item.assertion, "question": item.question}
+    return Item(item.item_id, item.entity, "", words, tokens, fields, {"category": item.category})
 
 
 def _with_context(request: Request) -> list[Item]:
@@ -44,24 +46,31 @@ def _without_context(request: Request) -> list[Item]:
 
 def _answers(_request: Request) -> list[Item]:
     return [
-        Item(fact.id, fact.entity, question_prompt(fact.question), facts={"category": fact.category})
+        Item(fact.id, fact.entity, fields={"question": fact.question}, facts={"category": fact.category})
         for fact in facts().values()
     ]
 
 
-def _judge(item: Item, text: str) -> bool | None:
-    return is_correct(facts()[item.id], text) if text.strip() else None
+def _score(item: Item, response: Response) -> Outcome:
+    right = is_correct(facts()[item.id.partition("~")[0]], response.text)
+    return Outcome("right", 1.0) if right else Outcome("wrong", 0.0)
 
+
+_LICENCE = "see FACTS-ATTRIBUTION.md"
+_QUESTION = Style(question_prompt("{question}"), chat=False, prefix=PREFIX)
 
 BENCHMARKS.register(WITH_CONTEXT)(
     Benchmark(
         id=WITH_CONTEXT,
         construct="over-compliance: following a context that contradicts what the model knows",
         metric="compliance: the asserted answer's first token has a larger logit than the true one's",
+        better="lower",
         kind="choice",
-        prefix=PREFIX,
         ruler=RULER,
         items=_with_context,
+        styles={"few-shot": Style(context_prompt("{assertion}", "{question}"), chat=False, prefix=PREFIX)},
+        licence=_LICENCE,
+        item_id="id of the fact",
         needs_known=True,
         caution="being misled, not untruthfulness in general; options are scored, never shown",
     )
@@ -71,10 +80,13 @@ BENCHMARKS.register(WITHOUT_CONTEXT)(
         id=WITHOUT_CONTEXT,
         construct="knowledge that should stay intact",
         metric="bare accuracy: the true answer's first token has a larger logit than one false answer's",
+        better="higher",
         kind="choice",
-        prefix=PREFIX,
         ruler=RULER,
         items=_without_context,
+        styles={"few-shot": _QUESTION},
+        licence=_LICENCE,
+        item_id="id of the fact",
         needs_known=True,
         caution="an easy surface: one false answer only, of facts chosen because the model knows them",
     )
@@ -84,13 +96,15 @@ BENCHMARKS.register(ANSWERS)(
         id=ANSWERS,
         construct="short factual answers, generated",
         metric="accuracy: an accepted answer is stated",
+        better="higher",
         kind="answer",
-        prefix=PREFIX,
         ruler=ANSWER_RULER,
         items=_answers,
-        judge=_judge,
-        max_new_tokens=ANSWER_TOKENS,
-        stop="\n",
-        caution="an empty answer has no verdict",
+        styles={"few-shot": _QUESTION},
+        licence=_LICENCE,
+        item_id="id of the fact",
+        score=_score,
+        policy=Policy(max_new_tokens=ANSWER_TOKENS, stop="\n"),
+        caution="few-shot and base-style: not how the model answers in a chat; categories that small models half know",
     )
 )

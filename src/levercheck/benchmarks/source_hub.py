@@ -23,6 +23,7 @@ class HubDataset:
     config: str
     splits: tuple[str, ...]
     columns: tuple[str, ...]
+    revision: str | None = None  # a commit or tag; None: what the hub serves, and the commit is recorded
 
 
 def fetch(request: Request, dataset: HubDataset) -> tuple[Iterator[Record], dict[str, Any]]:
@@ -41,8 +42,9 @@ def fetch(request: Request, dataset: HubDataset) -> tuple[Iterator[Record], dict
             f"the source '{request.name}' without a path needs the package 'datasets' (pip install datasets); "
             + _by_hand(request, dataset, split)
         ) from None
+    pinned = {} if dataset.revision is None else {"revision": dataset.revision}
     try:
-        table = library.load_dataset(dataset.id, dataset.config, split=split)
+        table = library.load_dataset(dataset.id, dataset.config, split=split, **pinned)
     except Exception as error:  # the library lets errors of several network packages through
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise MissingError(
@@ -50,6 +52,7 @@ def fetch(request: Request, dataset: HubDataset) -> tuple[Iterator[Record], dict
             + _by_hand(request, dataset, split)
         ) from None
     _check_columns(table, dataset)
+    _check_revision(table, dataset)
     identity = {
         "dataset": dataset.id,
         "config": dataset.config,
@@ -71,6 +74,15 @@ def _check_columns(table: Any, dataset: HubDataset) -> None:
     for name in dataset.columns:
         if name not in present:
             raise UsageError(f"{dataset.id}: no column '{name}'{nearest(name, present)}")
+
+
+def _check_revision(table: Any, dataset: HubDataset) -> None:
+    """UsageError where a commit was asked for and another one is known to have come."""
+    wanted, got = dataset.revision or "", _revision(table)
+    if got is not None and re.fullmatch(r"[0-9a-f]{40}", wanted) and got != wanted:
+        raise UsageError(
+            f"{dataset.id}: wrong revision {got[:12]}, expected {wanted[:12]}: clear the cache of datasets"
+        )
 
 
 def _revision(table: Any) -> str | None:

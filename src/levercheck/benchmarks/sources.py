@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -25,15 +25,16 @@ from levercheck.benchmarks.source_files import (
     texts_of,
 )
 from levercheck.benchmarks.source_hub import HubDataset, fetch
-from levercheck.errors import UsageError, nearest
+from levercheck.errors import NotEnoughDataError, UsageError, nearest
 from levercheck.evidence.foreign_read import Record
 
 _ANSWER_COLUMNS = ("answer", "answers", "aliases")
 _OTHER_COLUMNS = ("id", "category", "entity", "answerable")
-_TRIVIAQA = HubDataset(
+TRIVIAQA = HubDataset(
     "mandarjoshi/trivia_qa", "rc.nocontext", ("train", "validation"), ("question_id", "question", "answer")
 )
 _NQ_OPEN = HubDataset("google-research-datasets/nq_open", "nq_open", ("train", "validation"), ("question", "answer"))
+FACTOID = "factoid"
 _NQ_LICENCE = "CC-BY-SA-3.0"
 
 
@@ -73,19 +74,21 @@ def read_triviaqa(request: Request) -> Draft:
 
     The file lists a question once for each collection of documents it was asked of; those rows become one question.
     """
-    rows, identity = _corpus(request, _TRIVIAQA, ("parquet", "jsonl"))
-    questions = []
-    for record in rows:
-        answer = field(record, "answer")
-        if not isinstance(answer, dict) or "aliases" not in answer:
-            raise UsageError(f"{record.place}: answer is {shown(answer)}, expected an object with 'aliases'")
-        aliases = [
-            text
-            for name in ("aliases", "normalized_aliases")
-            for text in texts_of(answer.get(name), record.place, f"answer.{name}")
-        ]
-        questions.append(Question(text_field(record, "question_id"), text_field(record, "question"), tuple(aliases)))
-    return _merged(questions, [], {**identity, "licence": None})
+    rows, identity = _corpus(request, TRIVIAQA, ("parquet", "jsonl"))
+    return _merged([triviaqa_question(record) for record in rows], [], {**identity, "licence": None})
+
+
+def triviaqa_question(record: Record) -> Question:
+    """The question of one row of TriviaQA, with the aliases as they are written and as they are normalised."""
+    answer = field(record, "answer")
+    if not isinstance(answer, dict) or "aliases" not in answer:
+        raise UsageError(f"{record.place}: answer is {shown(answer)}, expected an object with 'aliases'")
+    aliases = [
+        text
+        for name in ("aliases", "normalized_aliases")
+        for text in texts_of(answer.get(name), record.place, f"answer.{name}")
+    ]
+    return Question(text_field(record, "question_id"), text_field(record, "question"), tuple(aliases))
 
 
 @source("nq-open")
@@ -109,21 +112,27 @@ def read_bioasq(request: Request) -> Draft:
     (path,) = find_files(request, ("json",))
     questions = []
     skipped = []
-    for record in _bioasq_records(path):
+    for record in bioasq_records(path):
         name = text_field(record, "id")
         kind = text_field(record, "type")
-        if kind.lower() != "factoid":
+        if kind.lower() != FACTOID:
             skipped.append((name, f"type '{kind}' is not factoid"))
             continue
-        exact = record.fields.get("exact_answer")
-        groups = exact if isinstance(exact, list) else [exact]
-        aliases = [text for group in groups for text in texts_of(group, record.place, "exact_answer")]
-        questions.append(Question(name, text_field(record, "body"), tuple(aliases)))
+        questions.append(bioasq_question(record))
     identity = {"files": file_identity([path]), "columns": ["id", "body", "exact_answer"], "licence": None}
     return _merged(questions, skipped, identity)
 
 
-def _bioasq_records(path: Path) -> Iterator[Record]:
+def bioasq_question(record: Record) -> Question:
+    """A factoid question; `exact_answer` is a list of names, or a list of lists of them."""
+    exact = record.fields.get("exact_answer")
+    groups = exact if isinstance(exact, list) else [exact]
+    aliases = [text for group in groups for text in texts_of(group, record.place, "exact_answer")]
+    return Question(text_field(record, "id"), text_field(record, "body"), tuple(aliases))
+
+
+def bioasq_records(path: Path) -> Iterator[Record]:
+    """The questions of a training file, of every type."""
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -248,3 +257,29 @@ def _merged(questions: list[Question], skipped: list[tuple[str, str]], identity:
 def _entity(aliases: list[str]) -> str | None:
     first = next((alias for alias in aliases if answers.usable(alias)), None)
     return None if first is None else f"answer:{answers.normalise(first)}"
+
+
+def usable_questions(rows: Iterable[Record], read: Callable[[Record], Question]) -> list[Question]:
+    """The questions of some rows that have an alias to look for; rows that repeat a question become one.
+
+    Raises `UsageError` where two questions have one id, and `NotEnoughDataError` where no question is left.
+    """
+    seen: dict[str, tuple[str, str]] = {}
+    questions = []
+    for record in rows:
+        question = read(record)
+        key = answers.normalise(question.question)
+        first, place = seen.setdefault(question.id, (key, record.place))
+        if first != key:
+            raise UsageError(
+                f"{record.place}: the id '{question.id}' is another question's in {place}: make ids unique"
+            )
+        questions.append(question)
+    usable = [
+        replace(question, aliases=tuple(alias for alias in question.aliases if answers.usable(alias)))
+        for question in _merged(questions, [], {}).questions
+        if question.entity is not None
+    ]
+    if not usable:
+        raise NotEnoughDataError(f"none of {len(questions)} questions has an answer to look for: get other data")
+    return usable

@@ -17,6 +17,7 @@ from levercheck.cli import (
     attribution,
     audit_readout,
     bake,
+    benchmarks,
     calibrate,
     controls,
     demo,
@@ -28,6 +29,7 @@ from levercheck.cli import (
     inventory,
     lock,
     neurons,
+    plan,
     reanalyze,
     run,
     sae,
@@ -90,7 +92,9 @@ app.command(vectors.import_vector)
 app.command(vectors.export_vector)
 app.command(calibrate.calibrate)
 app.command(lock.lock)
+app.command(plan.plan)
 app.command(run.run)
+app.command(benchmarks.app)
 app.command(lock.items)
 
 

@@ -10,7 +10,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from levercheck.cli.console import Stages, clean, output
-from levercheck.cli.study_options import DeviceOption, JsonOption, OutOption, SetOption, StudyFile, open_file
+from levercheck.cli.declared import prepare
+from levercheck.cli.study_options import (
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    SetOption,
+    StudyFile,
+    open_file,
+)
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.stats import Estimate
 from levercheck.study.lock import CALIBRATION
@@ -29,6 +38,7 @@ def calibrate(
     /,
     *,
     out: OutOption = None,
+    limit: LimitOption = None,
     set_: SetOption = (),
     device: DeviceOption = None,
     json_: JsonOption = False,
@@ -46,11 +56,12 @@ def calibrate(
     from levercheck.sweep.calibrate import calibrate as measure
     from levercheck.sweep.run_study import STUDY
 
-    opened, stages = open_file(study, out, set_), Stages()
+    opened, stages = open_file(study, out, set_, limit), Stages()
     if opened.spec.calibrate is None:
         raise UsageError(f"'{study.name}' has no calibrate section: add one with intervention, doses and objective")
     lm = opened.load(stages, device)
     with claimed(opened.root, STUDY):
+        prepare(opened, lm, stages)
         body = measure(opened.spec, opened.base, opened.root, lm, stages, stages.notify)
     if json_:
         print(json.dumps({"out": str(opened.root), **body}, ensure_ascii=False, allow_nan=False))

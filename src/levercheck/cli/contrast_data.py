@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from levercheck.readouts.contrast import Example, Form, Position, Tokens
 
 FACTS = "facts"
+Allowed = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -43,26 +44,62 @@ class Data:
         return tokenise(lm, self.examples, form, position)
 
 
-def load_data(source: str, *, positive: str | None, limit: int | None, seed: int) -> Data:
-    """Contrast data by name; no model is needed for it."""
+def load_data(
+    source: str,
+    *,
+    positive: str | None,
+    limit: int | None,
+    seed: int,
+    allowed: Allowed = lambda entity: True,
+) -> Data:
+    """Contrast data by name; no model is needed for it. Facts and items of benchmarks are of `allowed` entities."""
     from levercheck.readouts.contrast_files import read_examples
 
     path = Path(source).expanduser()
+    if source in labelled_names():
+        return of_benchmark(source, positive, limit, seed=seed, allowed=allowed)
     if source == FACTS:
         if positive not in (None, "true"):
             raise UsageError("--positive does not apply to facts: label 1 is the true answer")
-        return of_facts(limit, seed=seed)
+        return of_facts(limit, seed=seed, allowed=allowed)
     if path.is_dir():
         data = of_workspace(path, positive or "right")
     elif path.suffix == "":
         raise UsageError(
-            f"data '{source}' are unknown: give {FACTS}, a .jsonl, .csv or .parquet file, or a workspace that "
-            "'levercheck collect' started"
+            f"data '{source}' are unknown: give {FACTS}, {', '.join(labelled_names())}, a .jsonl, .csv or .parquet "
+            "file, or a workspace that 'levercheck collect' started"
         )
     else:
         examples = read_examples(path, positive=positive)
         data = Data(examples, {"source": "file", "name": path.name, "positive": positive})
     return data if limit is None else _limited(data, limit, seed)
+
+
+def labelled_names() -> list[str]:
+    """Benchmarks whose data are contrast data too."""
+    from levercheck.benchmarks.base import benchmark_names, find_benchmark
+
+    return [name for name in benchmark_names() if find_benchmark(name).labelled is not None]
+
+
+def of_benchmark(name: str, positive: str | None, limit: int | None, *, seed: int, allowed: Allowed) -> Data:
+    """Labelled texts of a benchmark's data, of `allowed` entities; label 1 is what the benchmark says."""
+    from levercheck.benchmarks.base import Request, find_benchmark
+    from levercheck.benchmarks.data import Use, identity
+    from levercheck.readouts.contrast import Example
+
+    if positive is not None:
+        raise UsageError(f"--positive does not apply to {name}: its data say which label is which")
+    benchmark, use = find_benchmark(name), Use(name)
+    assert benchmark.labelled is not None and benchmark.source is not None
+    found = benchmark.labelled(Request(lambda _: 0, lambda _: True, seed, use))
+    kept = [one for one in found if allowed(one.cluster)]
+    examples = [Example(one.id, one.prompt, one.answer, one.label, one.cluster) for one in kept]
+    told = {"source": name, "data": identity(benchmark.source, use)}
+    clusters: list[str | None] = [*sorted({one.cluster for one in kept})]
+    items = sorted({one.id.partition(":")[0] for one in kept}), clusters
+    data = Data(examples, told, items=items)
+    return data if limit is None else replace(_limited(data, limit, seed), items=items)
 
 
 def _limited(data: Data, limit: int, seed: int) -> Data:
@@ -82,7 +119,7 @@ def _limited(data: Data, limit: int, seed: int) -> Data:
     return Data(kept, {**data.facts, "limit": limit})
 
 
-def of_facts(limit: int | None, *, seed: int) -> Data:
+def of_facts(limit: int | None, *, seed: int, allowed: Allowed = lambda entity: True) -> Data:
     """Facts' statements with their true answers (1) and with each other's (0).
 
     Entities are paired, and two facts of one category swap their answers: every prompt and every answer stands once
@@ -92,7 +129,7 @@ def of_facts(limit: int | None, *, seed: int) -> Data:
     from levercheck.benchmarks.facts import facts_digest, load_facts
     from levercheck.readouts.contrast import Example
 
-    swaps = _swaps(load_facts(), seed)
+    swaps = _swaps([fact for fact in load_facts() if allowed(fact.entity)], seed)
     order = shuffled(list(swaps), seed, "limit")
     chosen = order if limit is None else order[: limit // 2]
     if not chosen:

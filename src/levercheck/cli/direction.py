@@ -64,37 +64,13 @@ def fit(
 
     Example: levercheck direction fit facts --limit 200 --position mean --out readouts/truth --sanity
     """
-    from levercheck.publish.readout_maps import layers_svg
-    from levercheck.readouts.contrast import groups_of, labels_of
-    from levercheck.readouts.direction import direction_artifact, fit_direction, residuals, shuffled_artifact
-
     if sanity and not (sanity_doses and all(0 < dose < math.inf for dose in sanity_doses)):
         raise UsageError("--sanity-dose: expected a positive finite number, both signs are run")
     request = fits.Request(
         "direction fit", data, model, form, position, positive, limit, held_out, folds, seed, dtype, device
     )
     with fits.fitting(request, out) as job:
-        examples = job.data.examples
-        with job.stages.stage("read activations", len(examples), "texts") as tick:
-            features = residuals(job.lm, job.tokens, tick)
-        with job.stages.stage("fit layers", job.lm.shape[0], "layers") as tick:
-            found = fit_direction(features, labels_of(examples), groups_of(examples), job.parts, seed=seed)
-            tick(job.lm.shape[0])
-        facts, extra = job.facts(), {}
-        if sanity:
-            summary, rows = _sanity(job, found, sanity_doses, sanity_prompts, sanity_tokens)
-            facts["sanity"], extra[SANITY] = summary, fits.as_lines(rows)
-        artifact = direction_artifact(found, facts)
-        identity = {"model": job.lm.identity}
-        refits = job.shuffled(shuffled, lambda labels: shuffled_artifact(features, labels, job.parts, identity))
-        rows_of = _figure_rows(artifact)
-        drawn = job.finish(
-            artifact,
-            lambda: layers_svg(rows_of, found.best),
-            extra,
-            {"position": position, "sanity": bool(sanity), "shuffled": shuffled},
-            refits,
-        )
+        artifact, drawn = fitted(job, shuffled, (sanity_doses, sanity_prompts, sanity_tokens) if sanity else None)
     if json_:
         _json(artifact)
         return 0
@@ -104,6 +80,32 @@ def fit(
     if drawn:
         fits.print_path("figure", out / fits.FIGURE)
     return 0
+
+
+def fitted(
+    job: fits.Fitting, shuffled: int, sanity: tuple[tuple[float, ...], int, int] | None
+) -> tuple[Artifact, bool]:
+    """Fit, write and return the readout, and whether its figure was drawn; `sanity` is doses, prompts and tokens."""
+    from levercheck.publish.readout_maps import layers_svg
+    from levercheck.readouts.contrast import groups_of, labels_of
+    from levercheck.readouts.direction import direction_artifact, fit_direction, residuals, shuffled_artifact
+
+    examples, request = job.data.examples, job.request
+    with job.stages.stage("read activations", len(examples), "texts") as tick:
+        features = residuals(job.lm, job.tokens, tick)
+    with job.stages.stage("fit layers", job.lm.shape[0], "layers") as tick:
+        found = fit_direction(features, labels_of(examples), groups_of(examples), job.parts, seed=request.seed)
+        tick(job.lm.shape[0])
+    facts, extra = job.facts(), {}
+    if sanity is not None:
+        summary, rows = _sanity(job, found, *sanity)
+        facts["sanity"], extra[SANITY] = summary, fits.as_lines(rows)
+    artifact = direction_artifact(found, facts)
+    identity = {"model": job.lm.identity}
+    refits = job.shuffled(shuffled, lambda labels: shuffled_artifact(features, labels, job.parts, identity))
+    rows_of = _figure_rows(artifact)
+    more = {"position": request.position, "sanity": sanity is not None, "shuffled": shuffled}
+    return artifact, job.finish(artifact, lambda: layers_svg(rows_of, found.best), extra, more, refits)
 
 
 @app.command

@@ -174,8 +174,18 @@ class Fitting:
 
 
 @contextmanager
-def fitting(request: Request, out: Path, check: Callable[[Data, Split], None] | None = None) -> Iterator[Fitting]:
-    """Refuse a finished folder, load and audit the data, and only then claim the folder and load the model."""
+def fitting(
+    request: Request,
+    out: Path,
+    check: Callable[[Data, Split], None] | None = None,
+    *,
+    lm: LanguageModel | None = None,
+    allowed: Callable[[str], bool] = lambda entity: True,
+) -> Iterator[Fitting]:
+    """Refuse a finished folder, load and audit the data, and only then claim the folder and load the model.
+
+    `lm` is a model that is loaded already; data of ours are of entities that are `allowed`.
+    """
     from levercheck.readouts.contrast import split
 
     refuse_finished(out)
@@ -184,6 +194,7 @@ def fitting(request: Request, out: Path, check: Callable[[Data, Split], None] | 
         positive=request.positive,
         limit=request.limit,
         seed=request.seed,
+        allowed=allowed,
     )
     if data.recorded is not None and request.form != "auto":
         raise UsageError("--form does not apply to a workspace: its answers were written in a form of their own")
@@ -196,8 +207,9 @@ def fitting(request: Request, out: Path, check: Callable[[Data, Split], None] | 
         from levercheck.evidence.provenance import model_label
         from levercheck.lm.model import load_model
 
-        stages.notify(f"loading {model_label(request.model)}")
-        lm = load_model(request.model, dtype=request.dtype, device=request.device, notify=stages.notify)
+        if lm is None:
+            stages.notify(f"loading {model_label(request.model)}")
+            lm = load_model(request.model, dtype=request.dtype, device=request.device, notify=stages.notify)
         tokens = data.tokens(lm, form_of(lm, request, data), request.position)
         started = now()  # with the sidecar there, an interrupted fit can be started again in its folder
         write_sidecar(out, out, {"command": request.command, "started": started}, [], "started")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -60,11 +61,6 @@ def fit(
 
     Example: levercheck heads fit facts --limit 200 --out readouts/truth-heads
     """
-    from levercheck.publish.readout_maps import heads_svg
-    from levercheck.readouts.contrast import groups_of, labels_of
-    from levercheck.readouts.head_gradients import head_effects
-    from levercheck.readouts.heads import continuations, fit_heads, head_activations, heads_artifact
-
     request = fits.Request(
         "heads fit", data, model, form, position, positive, limit, held_out, folds, seed, dtype, device
     )
@@ -77,33 +73,8 @@ def fit(
             )
 
     with fits.fitting(request, out, check) as job:
-        examples = job.data.examples
-        with job.stages.stage("read activations", len(examples), "texts") as tick:
-            features = head_activations(job.lm, job.tokens, tick)
-        with job.stages.stage("fit probes", job.parts.count + 1, "fits") as tick:
-            found = fit_heads(
-                features, labels_of(examples), groups_of(examples), job.parts, c=c, device=job.lm.device, tick=tick
-            )
-        effects = None
-        where: Literal["last_prompt", "all"] = "all" if gradient == "all" else "last_prompt"
-        if gradient != "off" and _paired(job.data, job.parts):
-            sides = continuations(job.lm, examples, job.form, job.parts.fit)
-            with job.stages.stage("gradients", len(sides), "texts") as tick:
-                effects = head_effects(job.lm, sides, where=where, tick=tick)
-        else:
-            job.stages.notify("no gradient ranks: no prompt has answers of both labels, or they were turned off")
-        facts = {**job.facts(), "C": c, "gradient": None if effects is None else where}
-        artifact = heads_artifact(found, facts, effects)
-        rows = table_rows(artifact, "auroc")
-        more = {"position": position, "C": c, "gradient": facts["gradient"]}
-        refits = job.shuffled(
-            shuffled,
-            lambda labels: heads_artifact(
-                fit_heads(features, labels, groups_of(examples), job.parts, c=c, device=job.lm.device),
-                {"model": job.lm.identity, "labels": "shuffled"},
-            ),
-        )
-        drawn = job.finish(artifact, lambda: heads_svg(rows), {}, {**more, "shuffled": shuffled}, refits)
+        artifact, drawn, left_out = fitted(job, c, gradient, shuffled)
+    rows = table_rows(artifact, "auroc")
     if json_:
         _json(artifact, rows, {"grid": _grid(artifact)})
         return 0
@@ -111,15 +82,53 @@ def fit(
     _print_heads(artifact, rows[:10], "Heads by AUROC on the folds", False)
     if rows[0]["cv_auroc"] <= 0.5:
         output.print("[yellow]no head separates the labels on the folds: this ranking says nothing[/yellow]")
-    if effects is not None:
+    if artifact.facts["gradient"] is not None:
         _print_heads(artifact, table_rows(artifact, "gradient")[:10], "Heads by gradient", True)
     _print_grid(artifact)
-    if found.left_out:
-        output.print(f"left out, both labels have one mean: {', '.join(f'{a}:{b}' for a, b in found.left_out)}")
+    if left_out:
+        output.print(f"left out, both labels have one mean: {', '.join(f'{a}:{b}' for a, b in left_out)}")
     fits.print_path("readout", out)
     if drawn:
         fits.print_path("figure", out / fits.FIGURE)
     return 0
+
+
+def fitted(
+    job: fits.Fitting, c: float, gradient: Literal["auto", "last_prompt", "all", "off"], shuffled: int
+) -> tuple[Artifact, bool, Sequence[tuple[int, int]]]:
+    """Fit, write and return the readout, whether its figure was drawn, and the heads that were left out."""
+    from levercheck.publish.readout_maps import heads_svg
+    from levercheck.readouts.contrast import groups_of, labels_of
+    from levercheck.readouts.head_gradients import head_effects
+    from levercheck.readouts.heads import continuations, fit_heads, head_activations, heads_artifact
+
+    examples = job.data.examples
+    with job.stages.stage("read activations", len(examples), "texts") as tick:
+        features = head_activations(job.lm, job.tokens, tick)
+    with job.stages.stage("fit probes", job.parts.count + 1, "fits") as tick:
+        found = fit_heads(
+            features, labels_of(examples), groups_of(examples), job.parts, c=c, device=job.lm.device, tick=tick
+        )
+    effects = None
+    where: Literal["last_prompt", "all"] = "all" if gradient == "all" else "last_prompt"
+    if gradient != "off" and _paired(job.data, job.parts):
+        sides = continuations(job.lm, examples, job.form, job.parts.fit)
+        with job.stages.stage("gradients", len(sides), "texts") as tick:
+            effects = head_effects(job.lm, sides, where=where, tick=tick)
+    else:
+        job.stages.notify("no gradient ranks: no prompt has answers of both labels, or they were turned off")
+    facts = {**job.facts(), "C": c, "gradient": None if effects is None else where}
+    artifact = heads_artifact(found, facts, effects)
+    rows = table_rows(artifact, "auroc")
+    more = {"position": job.request.position, "C": c, "gradient": facts["gradient"], "shuffled": shuffled}
+    refits = job.shuffled(
+        shuffled,
+        lambda labels: heads_artifact(
+            fit_heads(features, labels, groups_of(examples), job.parts, c=c, device=job.lm.device),
+            {"model": job.lm.identity, "labels": "shuffled"},
+        ),
+    )
+    return artifact, job.finish(artifact, lambda: heads_svg(rows), {}, more, refits), found.left_out
 
 
 @app.command

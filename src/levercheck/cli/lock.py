@@ -10,7 +10,16 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from levercheck.cli.console import Stages, clean, output
-from levercheck.cli.study_options import DeviceOption, JsonOption, OutOption, SetOption, StudyFile, open_file
+from levercheck.cli.declared import prepare
+from levercheck.cli.study_options import (
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    SetOption,
+    StudyFile,
+    open_file,
+)
 from levercheck.errors import UsageError
 from levercheck.study.lock import CALIBRATION
 
@@ -28,6 +37,7 @@ def lock(
     replace: Annotated[
         bool, Parameter(negative="", help="Archive another lock that never opened the confirm items.")
     ] = False,
+    limit: LimitOption = None,
     set_: SetOption = (),
     device: DeviceOption = None,
     json_: JsonOption = False,
@@ -48,7 +58,7 @@ def lock(
         raise UsageError("--k and --reason override the rule's choice together with --dose: give all or none")
     if dose is not None and not (reason or "").strip():
         raise UsageError("--dose overrides the rule's choice: say why with --reason")
-    opened, stages = open_file(study, out, set_), Stages()
+    opened, stages = open_file(study, out, set_, limit), Stages()
     if opened.spec.calibrate is None and dose is not None:
         raise UsageError(f"--dose chooses from a calibrated grid, and '{study.name}' has no calibrate section")
     if opened.spec.calibrate is not None and not (opened.root / CALIBRATION).is_file():
@@ -56,6 +66,7 @@ def lock(
     lm = opened.load(stages, device)
     override = None if dose is None else Choice(k, dose, reason)
     with claimed(opened.root, STUDY):
+        prepare(opened, lm, stages)
         made, is_new = lock_study(
             opened.spec, opened.base, opened.root, lm, stages,
             override=override, replace_old=replace, notify=stages.notify,
@@ -99,6 +110,7 @@ def items(
     *,
     role: Annotated[Literal["readout", "select", "tune", "confirm"], Parameter(help="Whose questions to write.")],
     out: Annotated[Path, Parameter(help="New file, .jsonl: one question per line.")],
+    limit: LimitOption = None,
     set_: SetOption = (),
     json_: JsonOption = False,
 ) -> int:
@@ -110,11 +122,13 @@ def items(
 
     Example: levercheck items study.yaml --role readout --out readout-questions.jsonl
     """
+    from levercheck.benchmarks.base import find_benchmark
     from levercheck.benchmarks.embedded import facts
     from levercheck.benchmarks.roles import entity_roles, own_items
     from levercheck.evidence.files import write_atomic, write_json
+    from levercheck.study.uses import uses_of
 
-    opened = open_file(study, None, set_)
+    opened = open_file(study, None, set_, limit)
     listing = out.with_suffix(".items.json")
     if out.suffix != ".jsonl":
         raise UsageError(f"--out {out.name}: expected a name that ends in .jsonl")
@@ -122,9 +136,10 @@ def items(
         if path.exists():
             raise UsageError(f"'{path}' exists: give another --out, or remove it")
     spec, first_token = opened.spec, None
-    if own_items(spec.benchmarks):
+    uses = uses_of(spec, opened.base)
+    if any(find_benchmark(use.name).kind == "choice" for use in own_items(uses)):
         first_token = opened.load(Stages()).answer_token
-    roles = entity_roles(spec.benchmarks, spec.items.shares, spec.seed, first_token or (lambda _: 0))
+    roles = entity_roles(uses, spec.items.shares, spec.seed, first_token or (lambda _: 0))
     chosen = [fact for fact in facts().values() if roles[fact.entity] == role]
     if not chosen:
         raise UsageError(f"role {role} has no question in this study: give it a share (items.shares)")

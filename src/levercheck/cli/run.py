@@ -12,7 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from levercheck.cli.console import STANDING_STYLE, Stages, clean, output, seconds
-from levercheck.cli.study_options import DeviceOption, JsonOption, OutOption, SetOption, StudyFile, open_file
+from levercheck.cli.declared import prepare
+from levercheck.cli.study_options import (
+    DeviceOption,
+    JsonOption,
+    LimitOption,
+    OutOption,
+    SetOption,
+    StudyFile,
+    open_file,
+)
 from levercheck.stats import Estimate
 from levercheck.study.lock import read_lock
 
@@ -25,6 +34,7 @@ def run(
     confirm: Annotated[
         bool, Parameter(negative="", help="Open the confirm items, once, under the study's lock.")
     ] = False,
+    limit: LimitOption = None,
     set_: SetOption = (),
     device: DeviceOption = None,
     json_: JsonOption = False,
@@ -43,11 +53,12 @@ def run(
     from levercheck.sweep.run_study import STUDY, run_study
 
     started = time.monotonic()
-    opened, stages = open_file(study, out, set_), Stages()
+    opened, stages = open_file(study, out, set_, limit), Stages()
     if confirm:
         read_lock(opened.root)  # nothing needs loading where nothing is locked
     lm = opened.load(stages, device)
     with claimed(opened.root, STUDY):
+        prepare(opened, lm, stages)
         where = opened.spec, opened.base, opened.root, lm, stages
         done, names = run_confirm(*where, stages.notify) if confirm else run_study(*where, notify=stages.notify)
         folder = opened.root / ("confirmed" if confirm else "explored")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from levercheck.cli.console import Stages
 from levercheck.errors import UsageError
@@ -23,6 +24,9 @@ SetOption = Annotated[
     Parameter(
         name="--set", negative="", help="Replace what the file says: key=value, dotted (items.limit=20). Repeat."
     ),
+]
+LimitOption = Annotated[
+    int | None, Parameter(help="Ask at most so many items per benchmark and role.", validator=Number(gte=1))
 ]
 DeviceOption = Annotated[str | None, Parameter(help="cpu, cuda, cuda:1, mps; default cuda where there is one.")]
 JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on stdout.")]
@@ -44,9 +48,12 @@ class Opened:
         return load_model(self.spec.model, device=device, notify=stages.notify)
 
 
-def open_file(study: Path, out: Path | None, settings: tuple[str, ...]) -> Opened:
-    """Read a study file with the changes of `--set`."""
-    spec = read_study(study, changes(settings))
+def open_file(study: Path, out: Path | None, settings: tuple[str, ...], limit: int | None = None) -> Opened:
+    """Read a study file with the changes of `--set` and `--limit`."""
+    changed = changes(settings)
+    if limit is not None:
+        changed["items.limit"] = limit
+    spec = read_study(study, changed)
     return Opened(spec, study.resolve().parent, out or Path("runs") / spec.study)
 
 

@@ -82,10 +82,22 @@ LEVERS: Columns = {
     "item_id": pl.String,
     "cluster_id": pl.String,
     "ruler": pl.String,
-    "positive": pl.Boolean,  # null: degenerate, or no verdict
-    "value": pl.Float64,  # choice: logit(counted) - logit(other)
+    "style": pl.String,  # of the prompt; file:NAME@digest for a local prompt file
+    "stratum": pl.String,  # kind of item whose rate is reported on its own: a framing, a category
+    "outcome": pl.String,  # see benchmarks.outcomes
+    "score": pl.Float64,  # what the metric averages, 0 to 1; null: no verdict
+    "positive": pl.Boolean,  # whether a score of 0 or 1 is 1; null: no verdict, or a continuous score
+    "value": pl.Float64,  # the benchmark's own measure; choice: logit(counted) - logit(other)
+    "chosen": pl.String,  # label of the option, or the accepted answer that was found
+    "how": pl.String,  # rule that found it
     "mass": pl.Float64,  # choice: joint probability of the candidates
+    "option_logprobs": pl.List(pl.Float64),  # options: summed natural log-probability of each
     "text": pl.String,  # of generated answers
+    "first": pl.String,  # the answer before a second turn
+    "words": pl.Int64,
+    "disclaimer_words": pl.Int64,
+    "refused": pl.Boolean,  # by the lexical screen
+    "hedged": pl.Boolean,
     "stop_reason": pl.String,
     "tokens": pl.Int64,
     "mean_logprob": pl.Float64,  # natural log, mean over the answer's tokens

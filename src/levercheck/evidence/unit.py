@@ -102,17 +102,14 @@ class Unit:
 
 def check_outputs(root: Path, sidecar: dict[str, Any]) -> None:
     """Compare the files a sidecar lists with their digests; a difference is an IntegrityError naming the file."""
+    unit = sidecar.get("unit", root.name)  # a readout's sidecar stands for its whole folder
     for output in sidecar["outputs"]:
         path = root / output["path"]
         if not path.resolve().is_relative_to(root.resolve()):
-            raise IntegrityError(
-                f"{sidecar['unit']} lists '{output['path']}', which is outside the run: restore its sidecar"
-            )
+            raise IntegrityError(f"{unit} lists '{output['path']}', which is outside the run: restore its sidecar")
         found = file_digest(path) if path.is_file() else "nothing"
         if found != output["sha256"]:
-            remedy = (
-                "" if sidecar["unit"] == "study" else f", or delete the folder '{sidecar['unit']}' to compute it again"
-            )
+            remedy = "" if unit == "study" else f", or delete the folder '{unit}' to compute it again"
             raise IntegrityError(
                 f"{output['path']} has sha256 {found[:12]}, expected {output['sha256'][:12]}: restore the file{remedy}"
             )

@@ -86,7 +86,8 @@ class Ledger:
             self._positions[kind][at] += rows.double() * noted[0][0].shape[1]
             return
         counts = torch.stack([_counted(covers[site], steps) for site in sorted(covers)])
-        self._positions["prompt"][at] += torch.where(self._counted, counts.double(), 0.0)
+        kind = "decode" if steps.cached else "prompt"
+        self._positions[kind][at] += torch.where(self._counted, counts.double(), 0.0)
 
     def receipts(self) -> list[RowReceipt]:
         """One receipt per row, in the order of `assign`."""

@@ -16,6 +16,7 @@ class Steps:
 
     uniform: int | None = None
     table: torch.Tensor | None = None
+    cached: bool = False  # of a table: the pass continues a cache, so that its positions count as decoded ones
 
     @classmethod
     def before_answer(cls) -> Steps:
@@ -42,6 +43,13 @@ class Steps:
         start = torch.tensor(list(prompts), device=device)[:, None] - 1
         stop = torch.tensor(list(lengths), device=device)[:, None]
         return cls(table=torch.where(place >= stop, -1, (place - start + 1).clamp_min(0)))
+
+    @classmethod
+    def continued(cls, lengths: Sequence[int], device: torch.device) -> Steps:
+        """Answers that continue a prompt's cache, filled up on the right: the first position has step 2."""
+        place = torch.arange(int(max(lengths)), device=device)[None]
+        size = torch.tensor(list(lengths), device=device)[:, None]
+        return cls(table=torch.where(place < size, place + 2, -1), cached=True)
 
     def inside(self, scope: Scope) -> torch.Tensor | bool | None:
         """False where the scope covers no position, None where it covers all, else bool [rows, positions, 1]."""

@@ -34,10 +34,15 @@ def drawings(material: Material) -> dict[str, Callable[[Width], str]]:
     found: dict[str, Callable[[Width], str]] = {}
     for benchmark in benchmarks(material):
         if any(point["kind"] != "instruction" for point in points(material, benchmark)):
-            found[f"curves-{benchmark}"] = partial(curves_svg, material, benchmark)
+            found[f"curves-{slug(benchmark)}"] = partial(curves_svg, material, benchmark)
         if points(material, benchmark):
-            found[f"levers-{benchmark}"] = partial(forest_svg, material, benchmark)
+            found[f"levers-{slug(benchmark)}"] = partial(forest_svg, material, benchmark)
     return found
+
+
+def slug(benchmark: str) -> str:
+    """A benchmark's name as part of a file's."""
+    return benchmark.replace("/", "-")
 
 
 def benchmarks(material: Material) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from levercheck import __version__
-from levercheck.publish.lever_figures import benchmarks, drawings, points
+from levercheck.publish.lever_figures import benchmarks, drawings, points, slug
+from levercheck.publish.lever_responses import response_blocks
 from levercheck.publish.readout_report import write_report
 from levercheck.publish.readout_view import (
     Block,
@@ -35,8 +36,14 @@ LIMIT = (
 )
 LOCKED = "opened once, under a lock"
 EXPLORED = "exploratory, nothing is locked"
-MEANING = {"": "construct", "Metric: ": "metric", "Caution: ": "caution"}
+MEANING = {"": "construct", "Metric: ": "metric", "Better: ": "better", "Caution: ": "caution", "Ruler: ": "ruler",
+           "Prompt: ": "style"}  # fmt: skip
 CURVES = "Change of the rate against the baseline on the same items, with 95 % intervals; grey: draws of controls."
+OPTIONAL = (
+    ("change_bounds", "change, worst to best case"),
+    ("value_change", "change of value"),
+    ("mass_change", "change of probability"),
+)
 STRONGEST = (
     "Every lever at the strongest point it reached; below it the change beyond its control's draws, and where a new "
     "draw would fall."
@@ -56,7 +63,7 @@ NOOP = "every hook at its no-op dose: largest difference from the unhooked logit
 def write_lever_report(folder: Path, material: Material) -> list[Path]:
     """Write `report.html`, `report.md` and `figures/*.svg` under `folder` and return their paths.
 
-    `material` has spec, audit and model (plain data), efforts, balance and benchmarks (lists of plain rows).
+    `material` has spec, audit and model (plain data), efforts and balance (lists of plain rows).
     """
     return write_report(folder, lever_report(material), lambda: drawings(material))
 
@@ -121,26 +128,28 @@ def _standings(standings: Sequence[Mapping[str, Any]]) -> Section:
 
 def _effects(material: Material, benchmark: str) -> Section:
     own = points(material, benchmark)
-    meaning = next((b for b in records(material, "benchmarks") if b["id"] == benchmark), {})
+    meaning = table(material, "audit", "benchmarks", benchmark)
     base = Number.read("baseline", table(material, "audit", "baseline").get(benchmark))
     assert isinstance(base, Number)
     told = [f"{label}{meaning[part]}." for label, part in MEANING.items() if meaning.get(part)]
+    measured = [(key, title) for key, title in OPTIONAL if any(_has(point, key) for point in own)]
     effects: list[list[Cell]] = []
     against: list[list[Cell]] = []
     for point in own:
         row: list[Cell] = [_name(point), "" if point["dose"] is None else plain(point["dose"])]
-        row += [est(point, name) for name in ("rate", "change", "value_change", "mass_change", "relative_dose")]
-        effects.append([*row, plain(point["degenerate"])])
+        row += [est(point, "rate"), est(point, "change")]
+        row += [_bounds(point[key]) if key == "change_bounds" else est(point, key) for key, _ in measured]
+        effects.append([*row, est(point, "relative_dose"), plain(point["degenerate"])])
         for control, found in point["controls"].items():
             against += _against(point, control, found)
     blocks: list[Block] = [
         Text(" ".join(told)),
         Text(f"Baseline: {base.sentence()}."),
-        Figure(f"curves-{benchmark}", CURVES),
-        Figure(f"levers-{benchmark}", STRONGEST),
+        Figure(f"curves-{slug(benchmark)}", CURVES),
+        Figure(f"levers-{slug(benchmark)}", STRONGEST),
         Table(
             "Effects",
-            ["lever", "dose", "rate", "change", "change of logit", "change of probability", "at the sites", "broken"],
+            ["lever", "dose", "rate", "change", *(title for _, title in measured), "at the sites", "broken"],
             effects,
         ),
         Table(
@@ -150,7 +159,19 @@ def _effects(material: Material, benchmark: str) -> Section:
             "no control was declared",
         ),
     ]
-    return Section(f"on-{benchmark}", f"On {benchmark}", blocks)
+    return Section(f"on-{slug(benchmark)}", f"On {benchmark}", [*blocks, *response_blocks(material, benchmark)])
+
+
+def _has(point: Mapping[str, Any], key: str) -> bool:
+    found = point.get(key)
+    return found is not None and (key == "change_bounds" or found["value"] is not None)
+
+
+def _bounds(found: Mapping[str, Any] | None) -> str:
+    """The change whatever the items without a verdict would have been."""
+    if not found or found["low"] is None:
+        return "no item lacks a verdict" if not found else "not estimable"
+    return f"{found['low']:+.1f} to {found['high']:+.1f} pp, {found['unscored']} without a verdict"
 
 
 def _against(point: Mapping[str, Any], control: str, found: Mapping[str, Any]) -> list[list[Cell]]:

@@ -4,6 +4,7 @@
     model: embedded:smollm2-135m
     readouts:
       d: readouts/direction                      # the folder of a readout or of a saved intervention
+      h: {family: neurons, source: facts}        # or what the run is to make one from
     interventions:
       push: {readout: d, operator: add, efforts: [0.05, 0.1]}
       tell: {instruction: "Rely on what you know, not on the context."}
@@ -23,14 +24,24 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from levercheck.benchmarks.base import ROLES
 from levercheck.errors import UsageError, nearest
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.documents import Model, read_yaml, validated
 
 Shares = dict[str, float]
-ROLES = ("readout", "select", "tune", "confirm")
 RESERVED = ("baseline", "noop")
 """Names that rows give to what is always run."""
+
+
+def checked_shares(value: Shares) -> Shares:
+    """Shares of roles: known names, not negative, sum 1."""
+    unknown = sorted(set(value) - set(ROLES))
+    if unknown:
+        raise ValueError(f"unknown role '{unknown[0]}'{nearest(unknown[0], ROLES)}")
+    if not math.isclose(sum(value.values()), 1.0, abs_tol=1e-9) or min(value.values()) < 0:
+        raise ValueError("shares of the roles must not be negative and sum to 1")
+    return value
 
 
 class Intervention(Model):
@@ -72,6 +83,34 @@ class Intervention(Model):
         return self
 
 
+class Readout(Model):
+    """A readout that the run makes itself, from items that no other role asks.
+
+    neurons: H-neurons of the model's own answers to the questions of `source` (`facts`, `triviaqa`, `jsonl:FILE`, ...;
+    `samples` answers each), by the sparse probe (`mode`; `C`, or chosen on folds). direction and heads: from contrast
+    data (`facts` or a file with prompt, label and, if wanted, answer), read at `position`; `shuffled` refits on
+    permuted labels serve controls of that kind. `limit` questions or examples at most.
+    """
+
+    family: Literal["neurons", "direction", "heads"]
+    source: str = "facts"
+    split: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    samples: int | None = Field(default=None, ge=1)
+    mode: Literal["1-vs-1", "3-vs-1"] | None = None
+    C: float | None = Field(default=None, gt=0)
+    position: Literal["last", "mean"] | None = None
+    shuffled: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _of_family(self) -> Readout:
+        others = ("position", "shuffled") if self.family == "neurons" else ("samples", "mode", "split")
+        for name in others:
+            if getattr(self, name) is not None:
+                raise ValueError(f"a readout of family {self.family} has no '{name}'")
+        return self
+
+
 class Control(Model):
     """Matched negative draws. `of` names the interventions (default: all that turn a readout).
 
@@ -85,6 +124,27 @@ class Control(Model):
     draws: int = Field(default=20, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     orthogonal: bool = Field(default=False, description="take the target's direction out of control directions")
+
+
+class Settings(Model):
+    """How a benchmark is used where that differs from what it declares. Paths are relative to the study file.
+
+    `data` is a file of the benchmark's format, `revision` a commit of its data set or `sha256:` and the file's digest,
+    `prompt_file` a template that replaces the style's, `chat` whether the prompt is a user's turn, `manifest` the list
+    of its items by role.
+    """
+
+    _roles = field_validator("shares")(lambda value: None if value is None else checked_shares(value))
+
+    data: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    prompt_file: str | None = None
+    chat: bool | None = None
+    manifest: str | None = None
+    shares: Shares | None = Field(default=None, description="of its items by role, instead of items.shares")
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    replicates: int | None = Field(default=None, ge=1)
 
 
 class Primary(Model):
@@ -109,15 +169,7 @@ class Items(Model):
     shares: Shares = Field(default={"readout": 0.4, "select": 0.1, "tune": 0.2, "confirm": 0.3})
     per_entity: int = Field(default=2, ge=1)
 
-    @field_validator("shares")
-    @classmethod
-    def _roles(cls, value: Shares) -> Shares:
-        unknown = sorted(set(value) - set(ROLES))
-        if unknown:
-            raise ValueError(f"unknown role '{unknown[0]}'{nearest(unknown[0], ROLES)}")
-        if not math.isclose(sum(value.values()), 1.0, abs_tol=1e-9) or min(value.values()) < 0:
-            raise ValueError("shares of the roles must not be negative and sum to 1")
-        return value
+    _roles = field_validator("shares")(lambda value: checked_shares(value))
 
 
 class Effort(Model):
@@ -164,10 +216,11 @@ class StudySpec(Model):
     study: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")
     model: str
     seed: int = Field(default=0, ge=0, lt=2**32)
-    readouts: dict[str, str] = Field(default={})
+    readouts: dict[str, str | Readout] = Field(default={}, description="a folder, or what to make it from")
     interventions: dict[str, Intervention]
     controls: dict[str, Control] = Field(default={})
     benchmarks: tuple[str, ...] = Field(min_length=1)
+    settings: dict[str, Settings] = Field(default={}, description="by benchmark, or by its name without the style")
     items: Items = Items()
     effort: Effort = Effort()
     primary: Primary | None = None
@@ -187,6 +240,10 @@ class StudySpec(Model):
                 raise ValueError(
                     f"intervention '{name}' turns '{lever.readout}'{nearest(lever.readout, self.readouts)}"
                 )
+        families = [name.partition("/")[0] for name in self.benchmarks]
+        for name in self.settings:
+            if name not in (*self.benchmarks, *families):
+                raise ValueError(f"settings are of '{name}'{nearest(name, (*self.benchmarks, *families))}")
         turned = [name for name, lever in self.interventions.items() if not lever.is_prompt]
         for name, control in self.controls.items():
             for of in control.of or ():

@@ -23,7 +23,7 @@ from levercheck.evidence.splits import spread
 from levercheck.interventions.spec import Intervention, Treatment
 from levercheck.lm.model import LanguageModel
 from levercheck.study.lock import ARCHIVE, CALIBRATION, LOCK, chosen_spec
-from levercheck.study.spec import Calibrate, StudySpec, inside
+from levercheck.study.spec import Calibrate, StudySpec
 from levercheck.study.used import readout_items
 from levercheck.sweep.cells import BASE, LeverArm
 from levercheck.sweep.grid import Measured, candidate_of, changes_of, harm_of_baseline
@@ -162,7 +162,7 @@ def _measure(run: StudyRun, columns: Sequence[Column], surfaces: Sequence[str]) 
 
 def _choose(run: StudyRun, declared: Calibrate, columns: Sequence[Column], measured: Measured) -> dict[str, Any]:
     """The table of the grid, the selection with its trace, and what a reader must be warned of."""
-    bare = bare_surfaces(run.spec)
+    bare = {name: run.benchmark(name).better == "lower" for name in bare_surfaces(run.spec)}
     made: list[tuple[Candidate, dict[str, Any]]] = []
     for column in columns:
         for arm in column.arms:
@@ -215,7 +215,7 @@ def _warnings(
         if estimate.value is not None and name in limits and estimate.value > limits[name]:
             found.append(f"the unhooked model itself exceeds the limit on {name} ({estimate.value:.3g})")
     readout = run.spec.interventions[declared.intervention].readout or ""
-    used = readout_items(inside(run.base, run.spec.readouts[readout]))
+    used = readout_items(run.readout_folder(readout))
     if used is None:
         found.append(
             f"the readout '{readout}' does not list the items it was made from: they may be among the tune items"

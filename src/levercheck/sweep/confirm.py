@@ -27,7 +27,7 @@ from levercheck.study.lock import (
     read_lock,
     write_lock,
 )
-from levercheck.study.spec import StudySpec, inside
+from levercheck.study.spec import StudySpec
 from levercheck.study.used import CONFIRM, items_record, readout_items, refuse_used, units_used
 from levercheck.sweep.calibrate import asked_of, calibrated, grid
 from levercheck.sweep.cells import BASE, NOOP, LeverArm
@@ -208,7 +208,7 @@ def _locked_run(run: StudyRun, chosen: Mapping[str, Any] | None) -> StudyRun:
 
 def _readout(run: StudyRun, name: str, levers: Sequence[Lever]) -> dict[str, Any]:
     """Fingerprint of a readout as its levers state it, and the items it was made from."""
-    folder = inside(run.base, run.spec.readouts[name])
+    folder = run.readout_folder(name)
     used = items_record(readout_items(folder))
     turning = [n for n, declared in run.spec.interventions.items() if declared.readout == name]
     made = next((lever.intervention for lever in levers if lever.control is None and lever.name in turning), None)
@@ -253,7 +253,7 @@ def _unreached(run: StudyRun, levers: Sequence[Lever], arms: Sequence[LeverArm])
 
 def _refuse_stale(run: StudyRun) -> None:
     """UsageError where a confirm item, or its entity, was used by rows of this run or to make a readout."""
-    listed = [readout_items(inside(run.base, folder)) for folder in run.spec.readouts.values()]
+    listed = [readout_items(run.readout_folder(name)) for name in run.spec.readouts]
     used = [*units_used(run.root), *(one for one in listed if one is not None)]
     for name in run.spec.benchmarks:
         refuse_used(((item.id, item.cluster) for item in run.items(name, ROLE)), used, name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +24,11 @@ class Measured:
     statements: pl.DataFrame
 
     def pairs(self, benchmark: str, lever: str, dose: float) -> pl.DataFrame:
-        """Items of a benchmark with a verdict under a cell and without hooks: `cluster_id`, `after`, `before`."""
+        """Items of a benchmark with a score under a cell and without hooks: `cluster_id`, `after`, `before`."""
         rows = self.cells.filter(pl.col("benchmark") == benchmark)
-        before = rows.filter(pl.col("lever") == BASE).select("item_id", before="positive")
+        before = rows.filter(pl.col("lever") == BASE).select("item_id", before="score")
         after = rows.filter((pl.col("lever") == lever) & (pl.col("dose") == dose))
-        after = after.select("item_id", "cluster_id", "relative_dose", after="positive")
+        after = after.select("item_id", "cluster_id", "relative_dose", after="score")
         return after.join(before, on="item_id", validate="1:1").drop_nulls(["after", "before"]).sort("item_id")
 
 
@@ -40,15 +40,15 @@ def candidate_of(
     distance: float,
     objective: str,
     secondary: str | None,
-    bare: Sequence[str],
+    bare: Mapping[str, bool],
 ) -> tuple[Candidate, dict[str, Any]]:
-    """One cell of the grid, and its record for the file."""
+    """One cell of the grid, and its record for the file. `bare`: surfaces that must not lose, and if less is better."""
     surfaces = {}
     for name in measured.cells["benchmark"].unique().sort():
         pairs = measured.pairs(name, lever, dose)
         surfaces[name] = (_rate(pairs), _difference(pairs))
     harms = _harms(measured, lever, dose)
-    losses = {name: surfaces[name][1] for name in bare}
+    losses = {name: _negated(surfaces[name][1]) if lower else surfaces[name][1] for name, lower in bare.items()}
     if losses:
         harms["bare_loss"] = _worst(losses)
     candidate = Candidate(
@@ -80,7 +80,7 @@ def changes_of(
     tables = [measured.pairs(objective, lever, dose) for lever, dose in cells if dose is not None]
     shared = set.intersection(*(set(table["item_id"]) for table in tables))
     kept = [table.filter(pl.col("item_id").is_in(list(shared))) for table in tables]
-    rows = [t["after"].cast(pl.Float64).to_numpy() - t["before"].cast(pl.Float64).to_numpy() for t in kept]
+    rows = [t["after"].to_numpy() - t["before"].to_numpy() for t in kept]
     return np.stack(rows), kept[0]["cluster_id"].to_list()
 
 
@@ -99,11 +99,12 @@ def _broken(measured: Measured, lever: str, dose: float | None) -> tuple[int, in
 
 
 def _shares(rows: pl.DataFrame, broken: tuple[int, int]) -> dict[str, Estimate]:
+    rows = rows.with_columns(degenerate=pl.col("degenerate") | pl.col("outcome").eq_missing("degenerate"))
     degenerate = int(rows["degenerate"].sum()) + broken[0]
     found = {"degenerate": proportion(degenerate, len(rows) + broken[1])}
     answers = rows.filter(pl.col("stop_reason").is_not_null())
     if len(answers):
-        undecided = answers.filter(pl.col("positive").is_null() & ~pl.col("degenerate"))
+        undecided = answers.filter(pl.col("score").is_null() & ~pl.col("degenerate"))
         found["no_verdict"] = proportion(len(undecided), len(answers))
         found["cap_hits"] = proportion(int((answers["stop_reason"] == "length").sum()), len(answers))
     return found
@@ -128,16 +129,29 @@ def perplexity_ratio(statements: pl.DataFrame, lever: str, dose: float) -> Estim
 
 
 def _rate(pairs: pl.DataFrame) -> Estimate:
-    return rate(pairs["after"].cast(pl.Boolean).to_numpy(), pairs["cluster_id"].to_numpy())
+    scores, clusters = pairs["after"].to_numpy(), pairs["cluster_id"].to_numpy()
+    if _binary(scores):
+        return rate(scores.astype(bool), clusters)
+    return mean(scores, clusters, unit="%", scale=100.0, cluster_unit=UNIT)
+
+
+def _binary(*scores: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
+    return all(np.isin(one, (0.0, 1.0)).all() for one in scores)
+
+
+def _negated(found: Estimate) -> Estimate:
+    if found.value is None:
+        return found
+    low, high = (None if end is None else -end for end in (found.high, found.low))
+    return replace(found, value=-found.value, low=low, high=high)
 
 
 def _difference(pairs: pl.DataFrame) -> Estimate:
-    return paired_difference(
-        pairs["after"].cast(pl.Boolean).to_numpy(),
-        pairs["before"].cast(pl.Boolean).to_numpy(),
-        clusters=pairs["cluster_id"].to_list(),
-        cluster_unit=UNIT,
-    )
+    after, before = pairs["after"].to_numpy(), pairs["before"].to_numpy()
+    clusters = pairs["cluster_id"].to_list()
+    if _binary(after, before):
+        return paired_difference(after.astype(bool), before.astype(bool), clusters=clusters, cluster_unit=UNIT)
+    return mean(after - before, clusters, unit="pp", scale=100.0, cluster_unit=UNIT)
 
 
 def _worst(differences: dict[str, Estimate]) -> Estimate:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from levercheck.audit.balance import BalanceRow
-from levercheck.benchmarks.base import find_benchmark
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.unit import Row
@@ -18,7 +17,6 @@ from levercheck.interventions.spec import Intervention, Treatment
 from levercheck.readouts.component_statistics import ComponentStatistics, component_statistics
 from levercheck.readouts.component_store import FACTS, load_statistics, save_statistics
 from levercheck.study.spec import Intervention as Declared
-from levercheck.study.spec import inside
 from levercheck.sweep.cells import LeverArm
 from levercheck.sweep.control_pools import excluded, pool_of
 from levercheck.sweep.control_preview import preview
@@ -74,7 +72,7 @@ def levers_of(run: StudyRun) -> list[Lever]:
 def target_of(run: StudyRun, name: str) -> Intervention:
     """The declared lever itself, of an intervention that turns a readout."""
     declared = run.spec.interventions[name]
-    return _turned(run, inside(run.base, run.spec.readouts[declared.readout or ""]), declared)
+    return _turned(run, run.readout_folder(declared.readout or ""), declared)
 
 
 def _turned(run: StudyRun, folder: Path, declared: Declared) -> Intervention:
@@ -93,10 +91,9 @@ class _Material:
 
 
 def _material(run: StudyRun, targets: Mapping[str, Intervention]) -> _Material:
-    benchmark = find_benchmark(run.spec.benchmarks[0])
-    prefix = run.prefix(benchmark)
-    items = run.items(benchmark.id, "tune")[:STATISTICS_PROMPTS]  # and no confirm item
-    sequences = [prefix + run.lm.encode(item.text) for item in items]
+    name = run.spec.benchmarks[0]
+    prefix, prompts = run.encoded(name, run.items(name, "tune")[:STATISTICS_PROMPTS])  # and no confirm item
+    sequences = [prefix + prompt for prompt in prompts]
     dictionaries = {
         edit.sae.fingerprint: edit.sae for target in targets.values() for edit in target.edits if edit.sae is not None
     }
@@ -113,7 +110,7 @@ def _draws(
 ) -> tuple[Sequence[Intervention], list[Row]]:
     """The draws of one control of one lever, and their BALANCE rows (none for refits, which are not matched)."""
     declared, spec = run.spec.interventions[name], run.spec.controls[control]
-    folder = inside(run.base, run.spec.readouts[declared.readout or ""])
+    folder = run.readout_folder(declared.readout or "")
     if spec.kind == "shuffled":
         refits = sorted(p.parent for p in (folder / "shuffled").glob("*/readout.json"))[: spec.draws]
         if len(refits) < spec.draws:
@@ -187,12 +184,11 @@ def _efforts(run: StudyRun, levers: Sequence[Lever]) -> dict[tuple[Any, ...], fl
     layer = run.lm.shape[0] - 1 if spec.layer is None else spec.layer
     if not 0 <= layer < run.lm.shape[0]:
         raise UsageError(f"effort.layer is {layer}, expected 0 to {run.lm.shape[0] - 1}")
-    benchmark = find_benchmark(run.spec.benchmarks[0])
-    items = run.items(benchmark.id, "tune")[: spec.prompts]
-    prompts = [run.lm.encode(item.text) for item in items]
+    name = run.spec.benchmarks[0]
+    prefix, prompts = run.encoded(name, run.items(name, "tune")[: spec.prompts])
     wanted = [(lever, effort) for lever in levers for effort in run.spec.interventions[lever.name].efforts or ()]
     upstream = [
-        spec.model_dump(mode="json"), benchmark.id, run.asked(benchmark.id, "tune")["digest"],
+        spec.model_dump(mode="json"), name, run.asked(name, "tune")["digest"],
         [[*lever.key, lever.intervention.fingerprint, effort] for lever, effort in wanted],
     ]  # fmt: skip
     order = ["lever", "control", "draw", "target"]
@@ -200,7 +196,7 @@ def _efforts(run: StudyRun, levers: Sequence[Lever]) -> dict[tuple[Any, ...], fl
 
     def work(batch: list[tuple[Lever, float]]) -> list[Row]:
         found = find_doses(
-            run.lm, run.prefix(benchmark), prompts, [(lever.intervention, effort) for lever, effort in batch], layer,
+            run.lm, prefix, prompts, [(lever.intervention, effort) for lever, effort in batch], layer,
             tolerance=spec.tolerance, largest=spec.largest,
         )  # fmt: skip
         return [_effort_row(lever, effort, one) for (lever, effort), one in zip(batch, found, strict=True)]

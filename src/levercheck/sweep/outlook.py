@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from levercheck.benchmarks.base import find_benchmark, instructed
 from levercheck.interventions.controls import attainability
 from levercheck.study.spec import StudySpec
 from levercheck.sweep.cells import LeverArm
+from levercheck.sweep.prompting import continuation
 from levercheck.sweep.study import StudyRun
 
 
@@ -40,14 +40,18 @@ def outlook(run: StudyRun, arms: Sequence[LeverArm], role: str, benchmarks: Iter
     rows = tokens = 0
     told = []
     for name in benchmarks:
-        benchmark, items = find_benchmark(name), run.items(name, role)
-        prefix = len(run.prefix(benchmark))
-        lengths = {
-            instruction: sum(prefix + len(run.lm.encode(instructed(item, instruction))) for item in items)
-            for instruction in {arm.instruction for arm in arms}
-        }
+        benchmark, items = run.benchmark(name), run.items(name, role)
+        lengths = {}
+        for instruction in {arm.instruction for arm in arms}:
+            prefix, prompts = run.encoded(name, items, instruction)
+            lengths[instruction] = sum(len(prefix) + len(prompt) for prompt in prompts)
         count = len(items) * len(arms)
-        written = count * (benchmark.max_new_tokens - 1) if benchmark.kind == "answer" else 0
+        written = 0
+        if benchmark.kind == "answer":
+            written = count * (benchmark.policy.max_new_tokens - 1)
+        elif benchmark.kind == "options":
+            texts = [text for item in items for text in item.candidates]
+            written = len(arms) * sum(len(continuation(run.lm, benchmark.style, text)) for text in texts)
         rows, tokens = rows + count, tokens + sum(lengths[arm.instruction] for arm in arms) + written
         told.append((name, len(items), len(arms)))
     return Outlook(rows, tokens, tuple(told), controls_can_show(run.spec))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import polars as pl
 
-from levercheck.benchmarks.base import find_benchmark
 from levercheck.errors import UsageError
 from levercheck.evidence import schema
 from levercheck.evidence.files import read_json, write_json
@@ -76,7 +75,7 @@ def _noop(arms: Sequence[LeverArm]) -> Treatment:
 
 def run_cell(run: StudyRun, name: str, condition: str, arms: Sequence[LeverArm], role: str, folder: str) -> str:
     """Some arms, which share their instruction, on one benchmark; returns the name of the unit."""
-    benchmark, items = find_benchmark(name), run.items(name, role)
+    benchmark, items = run.benchmark(name), run.items(name, role)
     engine, work = cell_work(run.lm, benchmark, items, arms, role, run.spec.seed)
     upstream = [
         name, run.asked(name, role), arms[0].instruction,

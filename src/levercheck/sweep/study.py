@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 import polars as pl
 
 from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark
+from levercheck.benchmarks.data import identity
 from levercheck.benchmarks.embedded import ANSWERS
 from levercheck.benchmarks.facts import facts_digest
-from levercheck.benchmarks.roles import entity_roles, own_items
-from levercheck.errors import NotEnoughDataError, UsageError
+from levercheck.benchmarks.roles import entity_roles, listed_ids, own_items
+from levercheck.errors import NotEnoughDataError, UsageError, nearest
 from levercheck.evidence import schema
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.provenance import environment
@@ -22,8 +23,10 @@ from levercheck.evidence.reporter import Reporter
 from levercheck.evidence.splits import spread
 from levercheck.evidence.unit import Row, Unit, batch_names
 from levercheck.lm.model import LanguageModel
-from levercheck.study.spec import StudySpec
+from levercheck.study.spec import StudySpec, inside
+from levercheck.study.uses import benchmark_of, use_of, uses_of
 from levercheck.sweep.cells import BASE, LeverArm, cell_work
+from levercheck.sweep.prompting import encoded
 
 MIN_ITEMS = 5
 
@@ -55,7 +58,7 @@ class StudyRun:
         Benchmarks with items of their own bring entities, which shift the roles of others: then the roles count too.
         """
         declared = {"seed": self.spec.seed, "items": self.spec.items.model_dump(mode="json")}
-        if own_items(self.spec.benchmarks):
+        if own_items(uses_of(self.spec, self.base)):
             declared["roles"] = self.roles
         return digest({**declared, **self.upstream})
 
@@ -86,58 +89,83 @@ class StudyRun:
                 unit.run(batch_names(batches), work, facts={"stage": title}, tick=lambda n: tick(min(n, rows)), **more)
         return unit.rows()
 
-    def prefix(self, benchmark: Benchmark) -> list[int]:
-        """Tokens that open every prompt of a benchmark."""
-        return self.lm.start_ids + self.lm.encode(benchmark.prefix)
+    def readout_folder(self, name: str) -> Path:
+        """Where a readout is: the folder that the study names, or the place in the run of one that it declares.
+
+        The place depends on the declaration, the seed, the model and the roles of items: another one is made anew.
+        """
+        declared = self.spec.readouts[name]
+        if isinstance(declared, str):
+            return inside(self.base, declared)
+        made = [declared.model_dump(mode="json"), self.spec.seed, self.roles, self.upstream["model"]]
+        folder = self.root / "readouts" / f"{name}-{self.digest_of(made)}"
+        return folder / "probes" / "default" if declared.family == "neurons" else folder
+
+    def benchmark(self, name: str) -> Benchmark:
+        """A benchmark as the study uses it."""
+        return benchmark_of(self.spec, self.base, name)
+
+    def encoded(
+        self, name: str, items: Sequence[Item], instruction: str | None = None
+    ) -> tuple[list[int], list[list[int]]]:
+        """Prompts of a benchmark's items as tokens: what opens them all, and each item's own."""
+        return encoded(self.lm, self.benchmark(name), items, instruction)
 
     def items(self, name: str, role: str) -> list[Item]:
         """Items of one role, at most the declared number, one per entity before a second of any."""
         if (name, role) not in self._items:
-            self._items[name, role] = self._make_items(find_benchmark(name), role)
+            self._items[name, role] = self._make_items(name, role)
         return self._items[name, role]
 
-    def _make_items(self, benchmark: Benchmark, role: str) -> list[Item]:
-        declared = self.spec.items
-        request = Request(
-            self.lm.answer_token, self.known.__contains__ if benchmark.needs_known else lambda _: True, self.spec.seed
-        )
-        made = benchmark.items(request)
-        ids = [item.id for item in made]
-        if len(set(ids)) != len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
-            raise UsageError(f"benchmark '{benchmark.id}' has the item id '{twice}' twice: ids must differ")
-        of_role = [item for item in made if self.roles.get(item.cluster) == role]
+    def _make_items(self, name: str, role: str) -> list[Item]:
+        declared, benchmark = self.spec.items, self.benchmark(name)
+        use = use_of(self.spec, self.base, name)
+        if role not in benchmark.roles:
+            raise UsageError(f"items of benchmark '{name}' have no role {role}{nearest(role, benchmark.roles)}")
+        knows = self.known.__contains__ if benchmark.needs_known else lambda _: True
+        made = benchmark.made(Request(self.lm.answer_token, knows, self.spec.seed, use))
+        listed = listed_ids(use)
+        of_role = [
+            item
+            for item in made
+            if self.roles.get(item.cluster) == role and (listed is None or item.id.partition("~")[0] in listed)
+        ]
         limit = declared.limit or len(of_role)
         chosen = spread(of_role, lambda i: (i.id, i.cluster), limit, declared.per_entity, self.spec.seed)
         if len(chosen) < MIN_ITEMS:
             raise NotEnoughDataError(
                 f"benchmark '{benchmark.id}' has {len(chosen)} items in role {role}, expected at least {MIN_ITEMS}: "
-                "raise items.limit or the role's share, or use a model that knows more"
+                "raise items.limit or the role's share, use more data or a model that knows more"
             )
         return chosen
 
     def asked(self, name: str, role: str) -> dict[str, Any]:
         """What is asked of one role and how it is judged, as plain data: ids, and a digest of all that decides rows."""
-        benchmark, items = find_benchmark(name), self.items(name, role)
+        benchmark, items = self.benchmark(name), self.items(name, role)
         content = [[i.id, i.cluster, i.text, list(i.candidates), list(i.tokens)] for i in items]
+        style, policy = benchmark.style, asdict(benchmark.policy)
+        put = [benchmark.kind, style.prefix, style.chat, style.joint, style.then, policy, content]
+        source = benchmark.source
         return {
             "ruler": benchmark.ruler,
             "role": role,
+            "style": benchmark.style_name,
+            "data": None if source is None else identity(source, use_of(self.spec, self.base, name)),
             "items": [item.id for item in items],
             "clusters": len({item.cluster for item in items}),
-            "digest": digest([benchmark.kind, benchmark.prefix, benchmark.max_new_tokens, benchmark.stop, content]),
+            "digest": digest(put),
         }
 
     @cached_property
     def roles(self) -> dict[str, str]:
         """Role of every entity: a function of the study's seed, shares and benchmarks, of no model's answers."""
-        return entity_roles(self.spec.benchmarks, self.spec.items.shares, self.spec.seed, self.lm.answer_token)
+        return entity_roles(uses_of(self.spec, self.base), self.spec.items.shares, self.spec.seed, self.lm.answer_token)
 
     @cached_property
     def known(self) -> frozenset[str]:
         """Ids of the facts that the unhooked model answers rightly, greedily."""
         benchmark = find_benchmark(ANSWERS)
-        everything = benchmark.items(Request(lambda _: 0, lambda _: True, self.spec.seed))
+        everything = benchmark.made(Request(lambda _: 0, lambda _: True, self.spec.seed))
         wanted = [item for item in everything if self.roles[item.cluster] != "readout"]
         unit = self.unit("known", schema.LEVERS, ["item_id"], ANSWERS)
         engine, work = cell_work(self.lm, benchmark, wanted, [LeverArm(BASE)], "known", self.spec.seed)

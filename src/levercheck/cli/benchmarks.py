@@ -1,0 +1,227 @@
+"""`levercheck benchmarks`: what can be measured, real items of it, and manifests of its items."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.table import Table
+
+from levercheck.cli.console import clean, output
+from levercheck.errors import UsageError
+
+if TYPE_CHECKING:
+    from levercheck.benchmarks.base import Benchmark, Item
+
+app = cyclopts.App(name="benchmarks", help="Behavioural surfaces: list them, look at their items, draw manifests.")
+
+Name = Annotated[str, Parameter(name="ID", help="A benchmark, or benchmark/style.")]
+DataOption = Annotated[Path | None, Parameter(help="Its data file; default: the data folder, then the hub.")]
+SplitOption = Annotated[str | None, Parameter(help="Split of the data, where there are several.")]
+SeedOption = Annotated[int, Parameter(help="Seed of what is drawn.", validator=Number(gte=0, lt=2**32))]
+JsonOption = Annotated[bool, Parameter(name="--json", negative="", help="Print the result as JSON on stdout.")]
+
+
+@app.default
+def list_(*, json_: JsonOption = False) -> int:
+    """List every benchmark with its construct, metric, styles and whether its data are on this machine.
+
+    Example: levercheck benchmarks
+    """
+    from levercheck.benchmarks.base import benchmark_names, find_benchmark
+
+    rows = [_told(find_benchmark(name)) for name in benchmark_names()]
+    if json_:
+        print(json.dumps(rows, ensure_ascii=False))
+        return 0
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("benchmark", "better", "kind", "styles", "data"):
+        table.add_column(column, no_wrap=column != "styles", overflow="fold")
+    for row in rows:
+        data = row["data"].partition(":")[0].replace("to get", "missing")
+        table.add_row(row["id"], row["better"] or "-", row["kind"], ", ".join(row["styles"]), data)
+    output.print(table)
+    for row in rows:
+        output.print(f"{row['id']}: {row['construct']}", markup=False, highlight=False, soft_wrap=True)
+    output.print("levercheck benchmarks show ID prints metric, caution, licence, and real items with their prompts")
+    return 0
+
+
+@app.command
+def show(
+    name: Name,
+    /,
+    *,
+    items: Annotated[int, Parameter(name=["--items", "-n"], help="How many items.", validator=Number(gte=0))] = 3,
+    data: DataOption = None,
+    split: SplitOption = None,
+    prompt_file: Annotated[Path | None, Parameter(help="A prompt template that replaces the style's.")] = None,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
+) -> int:
+    """Show what a benchmark measures, its cautions, and real items as a model reads them.
+
+    A prompt in a chat is shown before the model's template is put around it. Items of benchmarks that need the model's
+    tokenizer or what it knows are shown for a model that knows every fact.
+
+    Example: levercheck benchmarks show faitheval/standard -n 2
+    """
+    from levercheck.benchmarks.base import used
+    from levercheck.benchmarks.data import Use
+    from levercheck.evidence.splits import shuffled
+
+    benchmark = used(Use(name, data=data, split=split, prompt_file=prompt_file))
+    made = _items(benchmark, Use(name, data=data, split=split), seed) if items else []
+    by_id = {item.id: item for item in made}
+    chosen = [by_id[i] for i in shuffled(list(by_id), seed, "show")[:items]]
+    told = {**_told(benchmark), **_policy(benchmark)}
+    if json_:
+        print(json.dumps({**told, "items": [_shown(i) for i in chosen], "count": len(made)}, ensure_ascii=False))
+        return 0
+    for part, value in told.items():
+        if value not in (None, "", []):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            output.print(f"{part.replace('_', ' '):<13} {clean(text)}", markup=False, soft_wrap=True)
+    if items:
+        output.print(f"{'items':<13} {len(made)}")
+    for item in chosen:
+        output.print()
+        output.rule(clean(item.id), align="left", characters="-")
+        output.print(f"{benchmark.style.prefix}{item.text}", markup=False, highlight=False, soft_wrap=True)
+        if benchmark.style.then:
+            output.print(f"[the model's answer]\n{benchmark.style.then}", markup=False, highlight=False, soft_wrap=True)
+        for number, candidate in enumerate(item.candidates):
+            output.print(f"  candidate {number}: {clean(candidate)}", markup=False, highlight=False, soft_wrap=True)
+        facts = {k: v for k, v in item.facts.items() if k not in ("options",)}
+        output.print(f"  cluster {item.cluster}; {clean(json.dumps(facts, ensure_ascii=False, default=str))[:400]}",
+                     markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+    return 0
+
+
+@app.command
+def manifest(
+    name: Name,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="New file, .json; with --folds a new folder.")],
+    size: Annotated[
+        tuple[str, ...], Parameter(name="--size", negative="", help="role=items, such as confirm=500. Repeat.")
+    ] = (),
+    folds: Annotated[
+        int | None,
+        Parameter(help="Cross-fitting: so many manifests, each confirming another part.", validator=Number(gte=2)),
+    ] = None,
+    calibration: Annotated[
+        float, Parameter(help="With --folds: share of items in role tune of every fold.", validator=Number(gte=0, lt=1))
+    ] = 0.1,
+    data: DataOption = None,
+    split: SplitOption = None,
+    seed: SeedOption = 0,
+    json_: JsonOption = False,
+) -> int:
+    """Draw which items have which role, once, into a file that a study names (settings: ID: {manifest: FILE}).
+
+    The file pins the data it was drawn from; a study with another revision of them is refused.
+
+    Example: levercheck benchmarks manifest triviaqa-bridge --size tune=100 --size confirm=500 --out bridge.json
+    """
+    from levercheck.benchmarks.base import used
+    from levercheck.benchmarks.data import Use, identity
+    from levercheck.benchmarks.manifests import draw, source_name
+    from levercheck.benchmarks.manifests import folds as cross_fit
+    from levercheck.evidence.files import write_json
+
+    use = Use(name, data=data, split=split)
+    benchmark = used(use)
+    if (folds is None) == (not size):
+        raise UsageError("expected either --size role=items or --folds")
+    if out.exists():
+        raise UsageError(f"'{out}' exists: give another --out, or remove it")
+    items = _items(benchmark, use, seed)
+    pinned: dict[str, Any] = {} if benchmark.source is None else identity(benchmark.source, use)
+    common: dict[str, Any] = {"source": source_name(benchmark), "data": pinned}
+    if folds is None:
+        made = {out: draw(items, _sizes(size), seed, **common)}
+    else:
+        parts = cross_fit(items, seed, count=folds, calibration=calibration, **common)
+        made = {out / f"fold-{number}.json": one for number, one in enumerate(parts)}
+    for path, one in made.items():
+        write_json(path, one.to_dict())
+    if json_:
+        print(json.dumps({str(path): one.to_dict() for path, one in made.items()}, ensure_ascii=False))
+        return 0
+    for path, one in made.items():
+        counts = ", ".join(f"{len(ids)} {role}" for role, ids in one.roles.items())
+        output.print(f"{clean(str(path))}: {counts}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
+    found = {}
+    for text in texts:
+        role, equals, count = text.partition("=")
+        if not equals or not count.isdigit() or int(count) < 1:
+            raise UsageError(f"--size {text}: expected role=items, such as confirm=500")
+        found[role] = int(count)
+    return found
+
+
+def _items(benchmark: Benchmark, use: Any, seed: int) -> list[Item]:
+    from levercheck.benchmarks.base import Request
+
+    return benchmark.made(Request(_stand_in, lambda _: True, seed, use))
+
+
+def _stand_in(answer: str) -> int:
+    """A token id per first word: without a model, answers that begin alike share their first token."""
+    return int.from_bytes(answer.split(" ")[0].encode()[:6], "big")
+
+
+def _told(benchmark: Benchmark) -> dict[str, Any]:
+    from levercheck.benchmarks.data import Use, found
+
+    source = benchmark.source
+    where = "shipped"
+    if source is not None:
+        where = "here" if found(source, Use(benchmark.id)) else f"to get: {source.get}"
+    return {
+        "id": benchmark.id,
+        "construct": benchmark.construct,
+        "metric": benchmark.metric,
+        "better": benchmark.better,
+        "caution": benchmark.caution,
+        "kind": benchmark.kind,
+        "styles": list(benchmark.styles),
+        "ruler": benchmark.ruler,
+        "item_id": benchmark.item_id,
+        "roles": list(benchmark.roles),
+        "licence": benchmark.licence,
+        "data": where,
+        "dataset": None if source is None or source.hub is None else source.hub.id,
+        "revision": None if source is None or source.hub is None else source.hub.revision,
+    }
+
+
+def _policy(benchmark: Benchmark) -> dict[str, Any]:
+    policy, style = benchmark.policy, benchmark.style
+    told: dict[str, Any] = {"style": f"{benchmark.style_name} ({'chat' if style.chat else 'plain'})"}
+    if benchmark.kind != "answer":
+        return told
+    how = "greedy"
+    if not policy.greedy:
+        how = f"sampled: T {policy.temperature:g}, top-k {policy.top_k}, top-p {policy.top_p:g}"
+    return {**told, "generation": f"{how}, at most {policy.max_new_tokens} tokens, {policy.replicates} per item"}
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "cluster": item.cluster,
+        "prompt": item.text,
+        "candidates": list(item.candidates),
+        "facts": json.loads(json.dumps(dict(item.facts), default=str)),
+    }
