@@ -81,8 +81,8 @@ def draw(
     for cluster in shuffled(sorted(members), seed, f"manifest:{source}"):
         strata[str(members[cluster][0].facts.get("stratum", ""))].append(cluster)
     roles: dict[str, list[str]] = {role: [] for role in sizes}
-    counts = {name: sum(len(members[c]) for c in clusters) for name, clusters in strata.items()}
     for role, size in sizes.items():
+        counts = {name: sum(len(members[c]) for c in clusters) for name, clusters in strata.items()}
         for name, quota in _quotas(size, counts).items():
             taken = 0
             for cluster in list(strata[name]):

@@ -91,13 +91,13 @@ def show(
     for item in chosen:
         output.print()
         output.rule(clean(item.id), align="left", characters="-")
-        output.print(f"{benchmark.style.prefix}{item.text}", markup=False, highlight=False, soft_wrap=True)
+        output.print(clean(f"{benchmark.style.prefix}{item.text}"), markup=False, highlight=False, soft_wrap=True)
         if benchmark.style.then:
             output.print(f"[the model's answer]\n{benchmark.style.then}", markup=False, highlight=False, soft_wrap=True)
         for number, candidate in enumerate(item.candidates):
             output.print(f"  candidate {number}: {clean(candidate)}", markup=False, highlight=False, soft_wrap=True)
         facts = {k: v for k, v in item.facts.items() if k not in ("options",)}
-        output.print(f"  cluster {item.cluster}; {clean(json.dumps(facts, ensure_ascii=False, default=str))[:400]}",
+        output.print(clean(f"  cluster {item.cluster}; {json.dumps(facts, ensure_ascii=False, default=str)[:400]}"),
                      markup=False, highlight=False, soft_wrap=True)  # fmt: skip
     return 0
 
@@ -164,7 +164,7 @@ def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
     found = {}
     for text in texts:
         role, equals, count = text.partition("=")
-        if not equals or not count.isdigit() or int(count) < 1:
+        if not equals or not count.isdecimal() or int(count) < 1:
             raise UsageError(f"--size {text}: expected role=items, such as confirm=500")
         found[role] = int(count)
     return found
