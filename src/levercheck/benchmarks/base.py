@@ -25,6 +25,8 @@ from levercheck.registry import Registry
 Kind = Literal["choice", "options", "answer"]
 ROLES = ("readout", "select", "tune", "confirm")
 """Roles that items may have in a study."""
+REPLICATE = "~"
+"""Stands in a row's item id between the item and the number of its replicate, from the second on."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,11 @@ class Benchmark:
         """All items, with their prompts rendered in the style in use, once per replicate; ids must differ."""
         found = []
         for item in self.items(request):
+            if REPLICATE in item.id:
+                raise UsageError(f"benchmark '{self.id}' has the item id '{item.id}': '{REPLICATE}' is for replicates")
             text = item.text or render(self.style.template, item.fields, f"benchmark '{self.id}'")
             for number in range(self.policy.replicates):
-                name = item.id if number == 0 else f"{item.id}~{number + 1}"
+                name = item.id if number == 0 else f"{item.id}{REPLICATE}{number + 1}"
                 found.append(replace(item, id=name, text=text))
         seen: set[str] = set()
         for item in found:
@@ -203,6 +207,11 @@ def used(use: Use) -> Benchmark:
         policy = replace(policy, replicates=use.replicates)
     styles = found.styles if chosen == found.chosen else {chosen: style, **found.styles}
     return replace(found, styles=styles, chosen=chosen, policy=policy)
+
+
+def item_of(name: str) -> str:
+    """The item that a replicate's id is of."""
+    return name.partition(REPLICATE)[0]
 
 
 def instructed(item: Item, instruction: str | None) -> str:

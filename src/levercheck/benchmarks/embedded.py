@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Policy, Request, Style
+from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Policy, Request, Style, item_of
 from levercheck.benchmarks.counterfactual import RULER, WITH_CONTEXT, WITHOUT_CONTEXT, ContextItem, build_items
 from levercheck.benchmarks.facts import RULER as ANSWER_RULER
 from levercheck.benchmarks.facts import Fact, is_correct, load_facts
@@ -52,7 +52,7 @@ def _answers(_request: Request) -> list[Item]:
 
 
 def _score(item: Item, response: Response) -> Outcome:
-    right = is_correct(facts()[item.id.partition("~")[0]], response.text)
+    right = is_correct(facts()[item_of(item.id)], response.text)
     return Outcome("right", 1.0) if right else Outcome("wrong", 0.0)
 
 

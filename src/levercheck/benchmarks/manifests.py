@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from levercheck.benchmarks.base import ROLES, Benchmark, Item
+from levercheck.benchmarks.base import ROLES, Benchmark, Item, item_of
 from levercheck.errors import NotEnoughDataError, UsageError, nearest
 from levercheck.evidence.splits import shuffled
 
@@ -159,7 +159,7 @@ def check(manifest: Manifest, path: Path, benchmark: Benchmark, items: Sequence[
     name = source_name(benchmark)
     if manifest.source != name:
         raise UsageError(f"{path.name} is of '{manifest.source}', and '{benchmark.id}' asks items of '{name}'")
-    ids = {item.id.partition("~")[0] for item in items}
+    ids = {item_of(item.id) for item in items}
     for role, names in manifest.roles.items():
         for item in names:
             if item not in ids:

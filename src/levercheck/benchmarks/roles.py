@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark, used
+from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark, item_of, used
 from levercheck.benchmarks.data import Use, identity
 from levercheck.benchmarks.embedded import ANSWERS
 from levercheck.benchmarks.manifests import check, read_manifest
@@ -54,7 +54,7 @@ def _listed(use: Use, benchmark: Benchmark, items: Sequence[Item]) -> dict[str, 
     check(manifest, use.manifest, benchmark, items, data)
     roles, found = manifest.role_of, dict[str, str]()
     for item in items:
-        role = roles.get(item.id.partition("~")[0])
+        role = roles.get(item_of(item.id))
         if role is not None and found.setdefault(item.cluster, role) != role:
             raise UsageError(
                 f"{use.manifest.name}: '{item.cluster}' has items in the roles {found[item.cluster]} and {role}: an "

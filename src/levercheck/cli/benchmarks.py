@@ -16,6 +16,7 @@ from levercheck.errors import UsageError
 
 if TYPE_CHECKING:
     from levercheck.benchmarks.base import Benchmark, Item
+    from levercheck.benchmarks.data import Use
 
 app = cyclopts.App(name="benchmarks", help="Behavioural surfaces: list them, look at their items, draw manifests.")
 
@@ -33,8 +34,9 @@ def list_(*, json_: JsonOption = False) -> int:
     Example: levercheck benchmarks
     """
     from levercheck.benchmarks.base import benchmark_names, find_benchmark
+    from levercheck.benchmarks.data import Use
 
-    rows = [_told(find_benchmark(name)) for name in benchmark_names()]
+    rows = [_told(find_benchmark(name), Use(name)) for name in benchmark_names()]
     if json_:
         print(json.dumps(rows, ensure_ascii=False))
         return 0
@@ -46,8 +48,8 @@ def list_(*, json_: JsonOption = False) -> int:
         table.add_row(row["id"], row["better"] or "-", row["kind"], ", ".join(row["styles"]), data)
     output.print(table)
     for row in rows:
-        output.print(f"{row['id']}: {row['construct']}", markup=False, highlight=False, soft_wrap=True)
-    output.print("levercheck benchmarks show ID prints metric, caution, licence, and real items with their prompts")
+        _say(f"{row['id']}: {row['construct']}")
+    _say("levercheck benchmarks show ID prints metric, caution, licence, and real items with their prompts")
     return 0
 
 
@@ -74,31 +76,31 @@ def show(
     from levercheck.benchmarks.data import Use
     from levercheck.evidence.splits import shuffled
 
-    benchmark = used(Use(name, data=data, split=split, prompt_file=prompt_file))
-    made = _items(benchmark, Use(name, data=data, split=split), seed) if items else []
-    by_id = {item.id: item for item in made}
-    chosen = [by_id[i] for i in shuffled(list(by_id), seed, "show")[:items]]
-    told = {**_told(benchmark), **_policy(benchmark)}
+    use = Use(name, data=data, split=split, prompt_file=prompt_file)
+    benchmark = used(use)
+    told = {**_told(benchmark, use), **_policy(benchmark)}
+    if not json_:
+        for part, value in told.items():
+            if value not in (None, "", []):
+                text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+                _say(f"{part.replace('_', ' '):<13} {text}")
+    made = {item.id: item for item in _items(benchmark, use, seed)} if items else {}
+    chosen = [made[i] for i in shuffled(list(made), seed, "show")[:items]]
     if json_:
         print(json.dumps({**told, "items": [_shown(i) for i in chosen], "count": len(made)}, ensure_ascii=False))
         return 0
-    for part, value in told.items():
-        if value not in (None, "", []):
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            output.print(f"{part.replace('_', ' '):<13} {clean(text)}", markup=False, soft_wrap=True)
     if items:
-        output.print(f"{'items':<13} {len(made)}")
+        _say(f"{'items':<13} {len(made)}")
     for item in chosen:
         output.print()
         output.rule(clean(item.id), align="left", characters="-")
-        output.print(clean(f"{benchmark.style.prefix}{item.text}"), markup=False, highlight=False, soft_wrap=True)
+        _say(f"{benchmark.style.prefix}{item.text}")
         if benchmark.style.then:
-            output.print(f"[the model's answer]\n{benchmark.style.then}", markup=False, highlight=False, soft_wrap=True)
+            _say(f"[the model's answer]\n{benchmark.style.then}")
         for number, candidate in enumerate(item.candidates):
-            output.print(f"  candidate {number}: {clean(candidate)}", markup=False, highlight=False, soft_wrap=True)
-        facts = {k: v for k, v in item.facts.items() if k not in ("options",)}
-        output.print(clean(f"  cluster {item.cluster}; {json.dumps(facts, ensure_ascii=False, default=str)[:400]}"),
-                     markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+            _say(f"  candidate {number}: {candidate}")
+        facts = json.dumps(dict(item.facts), ensure_ascii=False, default=str)
+        _say(f"  cluster {item.cluster}; {facts[:400]}")
     return 0
 
 
@@ -160,6 +162,11 @@ def manifest(
     return 0
 
 
+def _say(text: str) -> None:
+    """One line or text of a benchmark, which is nobody's markup."""
+    output.print(clean(text), markup=False, highlight=False, soft_wrap=True)
+
+
 def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
     found = {}
     for text in texts:
@@ -170,7 +177,7 @@ def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
     return found
 
 
-def _items(benchmark: Benchmark, use: Any, seed: int) -> list[Item]:
+def _items(benchmark: Benchmark, use: Use, seed: int) -> list[Item]:
     from levercheck.benchmarks.base import Request
 
     return benchmark.made(Request(_stand_in, lambda _: True, seed, use))
@@ -181,13 +188,13 @@ def _stand_in(answer: str) -> int:
     return int.from_bytes(answer.split(" ")[0].encode()[:6], "big")
 
 
-def _told(benchmark: Benchmark) -> dict[str, Any]:
-    from levercheck.benchmarks.data import Use, found
+def _told(benchmark: Benchmark, use: Use) -> dict[str, Any]:
+    from levercheck.benchmarks.data import found
 
     source = benchmark.source
     where = "shipped"
     if source is not None:
-        where = "here" if found(source, Use(benchmark.id)) else f"to get: {source.get}"
+        where = "here" if found(source, use) else f"to get: {source.get}"
     return {
         "id": benchmark.id,
         "construct": benchmark.construct,

@@ -14,18 +14,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from levercheck.benchmarks.base import Benchmark, Item, Request, used
-from levercheck.benchmarks.data import Use, found
+from levercheck.benchmarks.base import Benchmark, Item, Request, benchmark_names, find_benchmark, item_of, used
+from levercheck.benchmarks.data import Use, data_folder, found
 from levercheck.benchmarks.manifests import read_manifest
 from levercheck.benchmarks.roles import entity_roles, listed_ids
 from levercheck.evidence.splits import spread
 from levercheck.stats import attainable_p, mde_paired_proportion
-from levercheck.study.spec import Intervention, StudySpec, inside
+from levercheck.study.spec import Intervention, Readout, StudySpec, inside
 from levercheck.study.uses import use_of, uses_of
 
 DISCORDANCE = (0.05, 0.1, 0.2)
 """Shares of items whose outcome changes, for which the smallest detectable effect is stated."""
 NOOP = {"scale": 1.0, "sae_delta": 1.0, "replace": 0.0, "shift": 0.0, "add": 0.0, "ablate": 0.0}
+SHIPPED = ("facts", "nonexist")
+"""Sources of readouts that need no file."""
 REFERENCES = 2
 """The baseline, and every hook at its no-op dose."""
 
@@ -142,7 +144,7 @@ def _counted(spec: StudySpec, benchmark: Benchmark, use: Use, roles: Mapping[str
     items = benchmark.made(Request(_stand_in, lambda _: True, spec.seed, use))
     listed = listed_ids(use)
     if listed is not None:
-        items = [item for item in items if item.id.partition("~")[0] in listed]
+        items = [item for item in items if item_of(item.id) in listed]
     return {role: _limited(spec, [i for i in items if roles.get(i.cluster) == role]) for role in ("tune", "confirm")}
 
 
@@ -197,12 +199,30 @@ def _primary(spec: StudySpec, surface: Surface, notes: list[str]) -> dict[str, A
 
 
 def _readouts(spec: StudySpec, base: Path) -> list[str]:
-    """Folders of readouts that are named and not there."""
+    """Folders of readouts that are named and not there, and data that declared ones are made from."""
     missing = []
     for name, declared in spec.readouts.items():
         if isinstance(declared, str) and not inside(base, declared).is_dir():
             missing.append(f"readout {name}: fit it, or import it, into {declared}")
+        elif isinstance(declared, Readout) and (line := _source(base, declared.source)):
+            missing.append(f"readout {name}: {line}")
     return missing
+
+
+def _source(base: Path, source: str) -> str | None:
+    """What is missing of a declared readout's data, in words; None where it is there or shipped."""
+    name, _, argument = source.partition(":")
+    if argument and ("/" in argument or "." in argument):
+        return None if inside(base, argument).exists() else f"no file {argument}"
+    if "." in name:
+        return None if inside(base, name).exists() else f"no file {name}"
+    if name in SHIPPED:
+        return None
+    if name in benchmark_names() and (data := find_benchmark(name).source) is not None:
+        return None if found(data, Use(name)) else f"get {data.get}; save it as {data.name}.{data.endings[0]}"
+    if any(data_folder().glob(f"{name}*")):
+        return None
+    return f"its source '{name}' is not in the data folder, so the hub will be asked"
 
 
 def _notes(spec: StudySpec, base: Path) -> list[str]:

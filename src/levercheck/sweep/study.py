@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark
+from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark, item_of
 from levercheck.benchmarks.data import identity
 from levercheck.benchmarks.embedded import ANSWERS
 from levercheck.benchmarks.facts import facts_digest
@@ -42,6 +42,7 @@ class StudyRun:
     reporter: Reporter
     units: dict[str, str] = field(default_factory=dict, repr=False)  # names of the latest efforts and balance units
     _items: dict[tuple[str, str], list[Item]] = field(default_factory=dict, repr=False)
+    _pinned: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def upstream(self) -> dict[str, Any]:
@@ -128,7 +129,7 @@ class StudyRun:
         of_role = [
             item
             for item in made
-            if self.roles.get(item.cluster) == role and (listed is None or item.id.partition("~")[0] in listed)
+            if self.roles.get(item.cluster) == role and (listed is None or item_of(item.id) in listed)
         ]
         limit = declared.limit or len(of_role)
         chosen = spread(of_role, lambda i: (i.id, i.cluster), limit, declared.per_entity, self.spec.seed)
@@ -139,18 +140,24 @@ class StudyRun:
             )
         return chosen
 
+    def _data(self, name: str) -> dict[str, Any] | None:
+        """What pins a benchmark's data; asked of the disk or the hub once."""
+        source = self.benchmark(name).source
+        if source is not None and name not in self._pinned:
+            self._pinned[name] = identity(source, use_of(self.spec, self.base, name))
+        return self._pinned.get(name)
+
     def asked(self, name: str, role: str) -> dict[str, Any]:
         """What is asked of one role and how it is judged, as plain data: ids, and a digest of all that decides rows."""
         benchmark, items = self.benchmark(name), self.items(name, role)
         content = [[i.id, i.cluster, i.text, list(i.candidates), list(i.tokens)] for i in items]
         style, policy = benchmark.style, asdict(benchmark.policy)
         put = [benchmark.kind, style.prefix, style.chat, style.joint, style.then, policy, content]
-        source = benchmark.source
         return {
             "ruler": benchmark.ruler,
             "role": role,
             "style": benchmark.style_name,
-            "data": None if source is None else identity(source, use_of(self.spec, self.base, name)),
+            "data": self._data(name),
             "items": [item.id for item in items],
             "clusters": len({item.cluster for item in items}),
             "digest": digest(put),
