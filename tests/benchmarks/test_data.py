@@ -3,7 +3,7 @@
 import hashlib
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from levercheck.benchmarks.base import Request
 from levercheck.benchmarks.data import FOLDER_VARIABLE, DataSource, Use, data_folder, found, identity, records
 from levercheck.benchmarks.source_hub import HubDataset
 from levercheck.errors import MissingError, UsageError
+from levercheck.evidence.foreign_read import Record
 
 HUB = HubDataset("bakers/loaves", "white", ("test", "train"), ("id", "text"))
 SOURCE = DataSource(
@@ -119,11 +120,14 @@ def test_a_folder_counts_only_where_parquet_is_read(folder: Path) -> None:
 
 
 def test_a_format_of_its_own_is_read_by_its_reader(folder: Path) -> None:
-    from levercheck.evidence.foreign_read import Record
-
     (folder / "loaves.txt").write_text("rye\nspelt")
-    lines = lambda path: (Record(path.name, {"text": line}) for line in path.read_text().splitlines())  # noqa: E731
-    assert read(DataSource("loaves", ("text",), ("txt",), "MIT", "a list", read=lines)) == ["rye", "spelt"]
+    source = DataSource("loaves", ("text",), ("txt",), "MIT", "a list", read=lines_of)
+    assert read(source) == ["rye", "spelt"]
+
+
+def lines_of(path: Path) -> Iterator[Record]:
+    for line in path.read_text().splitlines():
+        yield Record(path.name, {"text": line})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the user's data directory is named by XDG_DATA_HOME on Linux")
@@ -131,7 +135,9 @@ def test_the_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for unset in (None, ""):
-        monkeypatch.delenv(FOLDER_VARIABLE) if unset is None else monkeypatch.setenv(FOLDER_VARIABLE, unset)
+        monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+        if unset is not None:
+            monkeypatch.setenv(FOLDER_VARIABLE, unset)
         assert data_folder() == tmp_path / "levercheck" / "benchmarks"
     monkeypatch.setenv(FOLDER_VARIABLE, "~/loaves")
     assert data_folder() == tmp_path / "home" / "loaves"

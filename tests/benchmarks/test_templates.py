@@ -25,7 +25,7 @@ WHERE = "benchmark 'bread'"
         ("{{question}}", "{question}"),
         ("{{{question}}}", "{Who bakes?}"),
         ('{{"q": "{question}"}}', '{"q": "Who bakes?"}'),
-        ("a { alone, a } too", "a { alone, a } too"),
+        ("a } before a { alone", "a } before a { alone"),
         ("{over\nlines}", "{over\nlines}"),
     ],
 )

@@ -35,7 +35,11 @@ def responses(rows: pl.DataFrame, benchmark: str, level: float = 0.95) -> list[d
     rules, strata = _values(own, "how"), _values(own, "stratum")
     strata = strata if 1 < len(strata) <= LABELS else []
     found = []
-    for key, group in own.group_by(list(KEYS), maintain_order=True):
+    weaker: dict[str, pl.DataFrame] = {}
+    names = list(dict.fromkeys(own["lever"]))
+    groups = list(own.group_by(list(KEYS), maintain_order=True))
+    groups.sort(key=lambda one: (names.index(one[0][0]), one[0][2] or 0.0, one[0][1] or 0.0))
+    for key, group in groups:
         arm = group.sort("item_id")
         record: dict[str, Any] = {"benchmark": benchmark, **dict(zip(KEYS, key, strict=True)), "n": len(arm)}
         record["outcomes"] = {label: _share(arm, pl.col("outcome") == label, level) for label in labels}
@@ -45,6 +49,9 @@ def responses(rows: pl.DataFrame, benchmark: str, level: float = 0.95) -> list[d
         record |= _attempts(arm, level)
         if arm["text"].is_not_null().any():
             record |= _texts(arm, base, level)
+            if key[0] in weaker:
+                record["churn_step"] = _churn(arm, weaker[key[0]], level)
+            weaker[key[0]] = arm
         if key[0] != BASELINE:
             record["changes"] = _changes(arm, base, level)
         found.append(record)
@@ -137,7 +144,10 @@ def _attempts(arm: pl.DataFrame, level: float) -> dict[str, Any]:
 
 
 def _texts(arm: pl.DataFrame, base: pl.DataFrame, level: float) -> dict[str, Any]:
-    """Length, disclaimers, screens and cuts of generated responses; `churn`: share whose text is not the baseline's."""
+    """Length, disclaimers, screens and cuts of generated responses; `churn`: share whose text is not the baseline's.
+
+    `churn_step`, beside it, compares with the lever's arm before it, in the order of doses.
+    """
     clusters = arm["cluster_id"].to_numpy()
     words = arm["words"].cast(pl.Float64).fill_null(0.0).to_numpy()
     caveats = arm["disclaimer_words"].cast(pl.Float64).fill_null(0.0).to_numpy()
@@ -153,9 +163,14 @@ def _texts(arm: pl.DataFrame, base: pl.DataFrame, level: float) -> dict[str, Any
     if arm["lever"][0] != BASELINE:
         before = base["words"].cast(pl.Float64).fill_null(0.0).to_numpy()
         found["words_change"] = mean(words - before, clusters=clusters, unit="words", **common).to_dict()
-        other = arm["text"].fill_null("").to_numpy() != base["text"].fill_null("").to_numpy()
-        found["churn"] = rate(other.astype(bool), clusters, level).to_dict()
+        found["churn"] = _churn(arm, base, level)
     return found
+
+
+def _churn(arm: pl.DataFrame, other: pl.DataFrame, level: float) -> dict[str, Any]:
+    """Share of items with another text than in the other arm."""
+    differs = arm["text"].fill_null("").to_numpy() != other["text"].fill_null("").to_numpy()
+    return rate(differs.astype(bool), arm["cluster_id"].to_numpy(), level).to_dict()
 
 
 def _changes(arm: pl.DataFrame, base: pl.DataFrame, level: float) -> dict[str, Any]:

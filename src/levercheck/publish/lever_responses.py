@@ -16,6 +16,7 @@ LENGTHS = (
     ("hedged", "hedge found"),
     ("capped", "cut by the cap"),
     ("churn", "other text than at baseline"),
+    ("churn_step", "other text than one dose before"),
 )
 
 
