@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.benchmarks.base import Item  # noqa: E402
-from levercheck.evidence import schema  # noqa: E402
-from levercheck.sweep.levers_audit import to_audit  # noqa: E402
+from levercheck.benchmarks.base import Item
+from levercheck.evidence import schema
+from levercheck.sweep.levers_audit import to_audit
 
 TIERS = ["exact"] * 50 + ["boundary"] * 5 + ["numeric"] * 2 + ["several"] * 3 + ["none"] * 40
 OUTCOMES = {"exact": "right", "boundary": "right", "numeric": "right", "several": "ambiguous", "none": "wrong"}

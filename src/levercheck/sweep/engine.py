@@ -82,6 +82,7 @@ class Engine:
         self.prompts, self.treatments = [list(p) for p in prompts], list(treatments)
         self.batch_tokens, self.share_trunk, self.share_prompt = batch_tokens, share_trunk, share_prompt
         self._prefix_of: tuple[tuple[int, ...], Any] = ((), None)
+        self._hooks_of: tuple[tuple[int, ...], Hooks] | None = None
 
     def blocks(self) -> list[Block]:
         """Every prompt under every treatment. Treatments that leave the prompt alone share it with each other only."""
@@ -108,7 +109,7 @@ class Engine:
     @torch.inference_mode()
     def _score(self, block: Block, candidates: Sequence[Sequence[int]]) -> list[list[Scored]]:
         chosen = [self.treatments[i] for i in block.treatments]
-        with Hooks(self.lm, chosen) as hooks:
+        with self.hooks(block.treatments) as hooks:
             state = self.prefill(hooks, block, use_cache=False)
             receipts = hooks.receipts()
         normaliser = state.logits.logsumexp(-1)
@@ -122,6 +123,12 @@ class Engine:
             table = zip(picked.double().tolist(), logprob, good[rows], receipts[rows], strict=True)
             found.append([Scored(tuple(a), tuple(b), finite, receipt) for a, b, finite, receipt in table])
         return found
+
+    def hooks(self, treatments: tuple[int, ...]) -> Hooks:
+        """The hooks of some treatments; those of the last ones are kept, because blocks mostly share theirs."""
+        if self._hooks_of is None or self._hooks_of[0] != treatments:
+            self._hooks_of = (treatments, Hooks(self.lm, [self.treatments[i] for i in treatments]))
+        return self._hooks_of[1]
 
     def prefill(self, hooks: Hooks, block: Block, *, use_cache: bool) -> Prefilled:
         """Run a block's prompts; `hooks` must hold the block's treatments and be entered."""
@@ -235,7 +242,7 @@ class Engine:
             single = len(block.prompts) == 1 and len(block.treatments) == 1
             if single or not (isinstance(error, MemoryError) or "out of memory" in str(error).lower()):
                 raise
-        self._prefix_of = ((), None)
+        self._prefix_of, self._hooks_of = ((), None), None
         if self.lm.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(block.prompts) > 1:

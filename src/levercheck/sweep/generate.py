@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 
-from levercheck.interventions.hooks import Hooks
 from levercheck.interventions.receipts import RowReceipt
 from levercheck.interventions.steps import Steps
 from levercheck.lm import kv
@@ -59,7 +58,7 @@ def _generate(
     rows = [_Row() for _ in range(len(block.prompts) * count)]
     draws = None if greedy else [uniforms(seed, keys[i], sampling)[0] for i in block.prompts]
     is_stop = stop_test(lm, sampling.stop)
-    with Hooks(lm, [engine.treatments[i] for i in block.treatments]) as hooks:
+    with engine.hooks(block.treatments) as hooks:
         state = engine.prefill(hooks, block, use_cache=True)
         logits, alive = state.logits, list(range(len(rows)))
         for number in range(sampling.max_new_tokens):

@@ -68,8 +68,7 @@ def _score(engine: Engine, block: Block, options: Sequence[Sequence[Sequence[int
     own = [options[prompt] for prompt in block.prompts for _ in block.treatments]  # of every row
     lm.check_length(len(engine.prefix) + max(len(engine.prompts[p]) + max(map(len, options[p])) for p in block.prompts))
     longer = any(len(option) > 1 for row in own for option in row)
-    treatments = [engine.treatments[i] for i in block.treatments]
-    with Hooks(lm, treatments) as hooks:
+    with engine.hooks(block.treatments) as hooks:
         state = engine.prefill(hooks, block, use_cache=longer)
         normaliser = state.logits.logsumexp(-1)
         sums: list[list[float]] = []

@@ -1,0 +1,165 @@
+"""Settings of benchmarks and declared readouts in a study file."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from levercheck.benchmarks.data import Use
+from levercheck.errors import UsageError
+from levercheck.study.spec import StudySpec, read_study
+from levercheck.study.uses import benchmark_of, use_of, uses_of
+
+STUDY: dict[str, Any] = {
+    "study": "uses",
+    "model": "embedded:smollm2-135m",
+    "readouts": {"h": {"family": "neurons"}},
+    "interventions": {"scale": {"readout": "h", "doses": [0, 2]}},
+    "benchmarks": ["faitheval/standard", "faitheval/anti-compliance", "simpleqa", "jailbreak"],
+}
+
+
+def study(folder: Path, **changes: Any) -> StudySpec:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**copy.deepcopy(STUDY), **changes}))
+    return read_study(path)
+
+
+def refused(folder: Path, message: str, **changes: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        study(folder, **changes)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_without_settings_a_benchmark_is_used_as_it_declares(tmp_path: Path) -> None:
+    uses = uses_of(study(tmp_path), tmp_path)
+    assert uses == [Use(name) for name in STUDY["benchmarks"]]  # in the order of the study
+
+
+def test_settings_of_the_name_with_the_style_come_before_those_of_the_family(tmp_path: Path) -> None:
+    spec = study(
+        tmp_path,
+        settings={
+            "faitheval": {"max_new_tokens": 9, "split": "test"},
+            "faitheval/standard": {"chat": False},
+            "jailbreak": {"replicates": 2},
+        },
+    )
+    standard, other, simple, jailbreak = uses_of(spec, tmp_path)
+    assert other == Use("faitheval/anti-compliance", max_new_tokens=9, split="test")
+    assert standard == Use("faitheval/standard", chat=False)  # whole: nothing of the family's is mixed in
+    assert (simple, jailbreak) == (Use("simpleqa"), Use("jailbreak", replicates=2))
+    assert benchmark_of(spec, tmp_path, "faitheval/anti-compliance").policy.max_new_tokens == 9
+    assert benchmark_of(spec, tmp_path, "faitheval/standard").style_name == "standard+plain"
+
+
+def test_every_setting_reaches_its_use(tmp_path: Path) -> None:
+    settings = {
+        "data": "data/own.csv", "split": "test", "revision": "sha256:00", "prompt_file": "own.txt", "chat": True,
+        "manifest": "manifests/own.json", "shares": {"tune": 0.25, "confirm": 0.75}, "max_new_tokens": 7,
+        "replicates": 3,
+    }  # fmt: skip
+    spec = study(tmp_path, settings={"simpleqa": settings})
+    base = tmp_path.resolve()
+    assert use_of(spec, tmp_path, "simpleqa") == Use(
+        "simpleqa", base / "data" / "own.csv", "test", "sha256:00", base / "own.txt", True,
+        base / "manifests" / "own.json", (("confirm", 0.75), ("tune", 0.25)), 7, 3,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["data", "prompt_file", "manifest"])
+@pytest.mark.parametrize("path", ["../up.csv", "in/../../up.csv", "/etc/hosts"])
+def test_paths_stay_inside_the_folder_of_the_study(tmp_path: Path, key: str, path: str) -> None:
+    spec = study(tmp_path, settings={"simpleqa": {key: path}})
+    with pytest.raises(UsageError) as caught:
+        uses_of(spec, tmp_path)
+    assert str(caught.value).startswith(f"path '{path}' leaves the study's folder")
+    inner = study(tmp_path, settings={"simpleqa": {key: "in/../own.csv"}})
+    assert getattr(use_of(inner, tmp_path, "simpleqa"), key) == tmp_path.resolve() / "own.csv"
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "outside.csv").write_text("x")
+    (home / "own.csv").symlink_to(tmp_path / "outside.csv")
+    with pytest.raises(UsageError, match="leaves the study's folder"):
+        use_of(study(home, settings={"simpleqa": {"data": "own.csv"}}), home, "simpleqa")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"simpleqa": {"dta": "x"}}, "unknown key 'dta' in settings.simpleqa (did you mean 'data'?)"),
+        ({"simpleqa": {"prompt": "x"}}, "unknown key 'prompt' in settings.simpleqa (did you mean 'prompt_file'?)"),
+        ({"simple-qa": {}}, "settings are of 'simple-qa' (did you mean 'simpleqa'?)"),
+        ({"faitheval/standart": {}}, "settings are of 'faitheval/standart' (did you mean 'faitheval/standard'?)"),
+        ({"falseqa": {}}, "settings are of 'falseqa' ("),
+        ({"simpleqa": {"max_new_tokens": 0}}, "settings.simpleqa.max_new_tokens is 0"),
+        ({"simpleqa": {"replicates": 0}}, "settings.simpleqa.replicates is 0"),
+        ({"simpleqa": {"chat": "perhaps"}}, "settings.simpleqa.chat is 'perhaps'"),
+        ({"simpleqa": {"shares": {"tuna": 1.0}}}, "unknown role 'tuna' (did you mean 'tune'?)"),
+        ({"simpleqa": {"shares": {"tune": 0.5, "confirm": 0.4}}}, "shares of the roles must not be negative and sum"),
+        ({"simpleqa": {"shares": {"tune": 1.5, "confirm": -0.5}}}, "shares of the roles must not be negative and sum"),
+    ],
+)
+def test_mistakes_in_settings_are_one_line(tmp_path: Path, settings: Any, message: str) -> None:
+    refused(tmp_path, message, settings=settings)
+
+
+def test_an_empty_table_of_shares_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, "shares of the roles must not be negative and sum", settings={"simpleqa": {"shares": {}}})
+
+
+def test_benchmarks_that_do_not_exist_are_told_with_the_nearest(tmp_path: Path) -> None:
+    for name, message in (
+        ("simpleqq", r"unknown benchmark 'simpleqq' \(did you mean 'simpleqa'\?\)"),
+        ("faitheval/standart", r"benchmark 'faitheval' has no style 'standart' \(did you mean 'standard'\?\)"),
+    ):
+        spec = study(tmp_path, benchmarks=[name])
+        with pytest.raises(UsageError, match=message):
+            benchmark_of(spec, tmp_path, name)
+
+
+NEURONS = {"samples": 10, "mode": "3-vs-1", "split": "train"}
+CONTRAST = {"position": "mean", "shuffled": 3}
+
+
+@pytest.mark.parametrize(
+    ("declared", "fits"),
+    [
+        ({"family": "neurons", "source": "triviaqa", "limit": 9, "C": 0.5, **NEURONS}, True),
+        ({"family": "direction", "source": "contrast.jsonl", "limit": 9, "C": 0.5, **CONTRAST}, True),
+        ({"family": "heads", "source": "truthfulqa-mc2", **CONTRAST}, True),
+        *(({"family": "neurons", name: value}, False) for name, value in CONTRAST.items()),
+        *(({"family": f, name: v}, False) for f in ("direction", "heads") for name, v in NEURONS.items()),
+    ],
+)
+def test_a_readout_is_declared_with_the_fields_of_its_family(tmp_path: Path, declared: Any, fits: bool) -> None:
+    if fits:
+        found = study(tmp_path, readouts={"h": declared}).readouts["h"]
+        assert {name: getattr(found, name) for name in declared} == declared
+        return
+    name = list(declared)[-1]
+    refused(tmp_path, f"a readout of family {declared['family']} has no '{name}'", readouts={"h": declared})
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"family": "neuron"}, "readouts.h"),
+        ({"family": "neurons", "limit": 0}, "greater than or equal to 1"),
+        ({"family": "neurons", "samples": 0}, "greater than or equal to 1"),
+        ({"family": "neurons", "C": 0}, "greater than 0"),
+        ({"family": "neurons", "mode": "2-vs-1"}, "'1-vs-1' or '3-vs-1'"),
+        ({"family": "heads", "position": "first"}, "'last' or 'mean'"),
+        ({"family": "heads", "shuffled": -1}, "greater than or equal to 0"),
+        ({"source": "facts"}, "readouts.h"),
+    ],
+)
+def test_mistakes_in_a_readout_are_one_line(tmp_path: Path, declared: Any, message: str) -> None:
+    refused(tmp_path, message, readouts={"h": declared})
