@@ -91,6 +91,13 @@ def test_strata_are_kept_in_proportion() -> None:
         }
 
 
+@pytest.mark.xfail(strict=True, reason="what whole clusters leave of a stratum's quota is not given to another stratum")
+@pytest.mark.parametrize("size", [45, 40])
+def test_sizes_are_reached_where_whole_clusters_can_reach_them(size: int) -> None:
+    items = items_of([5] * 40, strata=10)  # as JailbreakBench in five framings, by category
+    assert len(drawn(items, {"tune": size}).roles["tune"]) == size
+
+
 @given(Partition, st.integers(1, 3), st.integers(0, 99), st.data())
 def test_a_cluster_is_never_in_two_roles(clusters: list[int], strata: int, seed: int, data: st.DataObject) -> None:
     items = items_of(clusters, strata)
@@ -155,7 +162,6 @@ def test_one_in_five_of_what_a_fold_fits_chooses_settings() -> None:
         "readout": 36, "select": 9, "tune": 10, "confirm": 45,
     }  # fmt: skip
     assert set(first.roles["confirm"]) == {*second.roles["readout"], *second.roles["select"]}
-    assert set(first.roles["select"]) != set(first.roles["readout"][:9])  # drawn, not the first ones
 
 
 def test_a_manifest_comes_back_from_its_file(tmp_path: Path) -> None:

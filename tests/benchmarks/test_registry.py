@@ -1,6 +1,7 @@
 """Every registered benchmark declares itself; styles, plug-ins, and what a study may change in how one is used."""
 
 import hashlib
+import re
 import sys
 import types
 from collections import Counter
@@ -25,6 +26,7 @@ from levercheck.benchmarks.base import (
     benchmark_names,
     find_benchmark,
     instructed,
+    item_of,
     used,
 )
 from levercheck.benchmarks.data import FOLDER_VARIABLE, Use
@@ -106,9 +108,8 @@ def test_every_style_has_a_name_and_renders(name: str, data: Path) -> None:
     items = made(Use(name))
     assert items and all(item.text for item in items)
     assert len({item.id for item in items}) == len(items) and all(item.cluster for item in items)
-    first = items[0]
-    assert first.text in {instructed(first, None), instructed(first, "Think.").removeprefix("Think.\n")}
-    assert any(value in first.text for value in first.fields.values())
+    named = re.findall(r"\{(\w+)\}", found.style.template)
+    assert named and all(item.fields[field] in item.text for item in items for field in named)
     if found.kind == "options":
         assert all(item.candidates for item in items)
 
@@ -163,6 +164,13 @@ def test_replicates_are_rows_of_their_own() -> None:
     found = thrice.made(request(Use("loaves")))
     assert [item.id for item in found] == ["rye", "rye~2", "rye~3", "oats", "oats~2", "oats~3"]
     assert {(item.cluster, item.text) for item in found[:3]} == {("loaf:rye", "Bake rye.")}
+
+
+def test_the_mark_of_replicates_is_not_in_an_id() -> None:
+    assert [item_of(name) for name in ("rye", "rye~2", "rye~13")] == ["rye"] * 3
+    marked = replace(LOAVES, items=lambda _: [Item("rye~2", "a", "x")])
+    with pytest.raises(UsageError, match="benchmark 'loaves' has the item id 'rye~2': '~' is for replicates"):
+        marked.made(request(Use("loaves")))
 
 
 def test_an_id_that_comes_twice_is_refused() -> None:
@@ -230,11 +238,7 @@ def test_a_prompt_can_be_put_in_a_chat_or_plainly() -> None:
     same = used(Use("simpleqa/best-guess", chat=True))
     assert (same.style, same.style_name) == (plain.style, "best-guess")
     on = used(Use("facts-answers", chat=True))
-    assert on.style.chat and on.style_name == "few-shot+chat" and on.style.prefix == plain_prefix()
-
-
-def plain_prefix() -> str:
-    return find_benchmark("facts-answers").style.prefix
+    assert on.style == replace(find_benchmark("facts-answers").style, chat=True) and on.style_name == "few-shot+chat"
 
 
 def test_caps_and_replicates(data: Path) -> None:

@@ -85,6 +85,15 @@ def test_shares_of_one_benchmark_are_for_its_items_alone() -> None:
     assert {name: styles[name] for name in doubted} == {name: found[name] for name in doubted}
 
 
+def test_what_one_benchmark_takes_the_others_divide_no_more() -> None:
+    knowledge = Use("capability-knowledge", shares=OWN)  # asks embedded facts
+    own = {item.cluster for item in items_of(knowledge)}
+    found = roles(*EMBEDDED, knowledge)
+    assert {found[cluster] for cluster in own} == {"tune", "confirm"}
+    others = [fact.entity for fact in load_facts(CATEGORIES) if fact.entity not in own]
+    assert {name: role for name, role in found.items() if name not in own} == roles_by_entity(others, SHARES, 0)
+
+
 @pytest.mark.parametrize("shares", [None, OWN])
 def test_a_request_and_its_benign_twin_have_one_role(shares: Any) -> None:
     pair = [Use("jailbreak", shares=shares), Use("jailbreak-benign", shares=shares)]

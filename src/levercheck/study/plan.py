@@ -160,7 +160,7 @@ def _published(spec: StudySpec, benchmark: Benchmark, use: Use) -> dict[str, int
         sizes = {role: len(roles.get(role, ())) for role in ("tune", "confirm")}
     else:
         total, shares = benchmark.published or 0, dict(use.shares or spec.items.shares)
-        sizes = {role: math.floor(total * shares.get(role, 0.0)) for role in ("tune", "confirm")}
+        sizes = {role: math.ceil(total * shares.get(role, 0.0) - 1e-9) for role in ("tune", "confirm")}
     sizes = {role: size * benchmark.policy.replicates for role, size in sizes.items()}
     return {role: min(size, spec.items.limit or size) for role, size in sizes.items()}
 
