@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import t
 
 from levercheck.audit.lever_effects import lever_effects
 from levercheck.audit.lever_tables import surfaces
@@ -130,8 +131,80 @@ def test_degenerate_rows_are_missing_not_wrong():
     assert "10 items without an outcome" in point["rate"]["note"]
     assert point["change"]["n"] == ITEMS - 10
     assert point["change"]["value"] == pytest.approx(100 * 60 / 190)
-    assert point["controls"]["random"]["rate"]["left_out"] == 10
+    assert point["controls"]["random"]["rate"]["left_out"] == 10 and point["controls"]["random"]["rate"]["missing"] == 0
     assert audit["instrument"]["degenerate_rows"] == 20
+
+
+def criteria(audit, name="control"):
+    return {c["id"]: c["outcome"] for c in next(s for s in audit["standings"] if s["name"] == name)["criteria"]}
+
+
+def test_a_draw_without_an_outcome_is_left_out_of_that_items_mean_alone():
+    """Not the item of all arms: one broken draw of twenty would else take it from the comparison."""
+    draw = (pl.col("control") == "random") & (pl.col("benchmark") == "main") & (pl.col("effort") == 0.1)
+    one = draw & ((pl.col("item_id") == "i0000") & (pl.col("draw") < 19) | (pl.col("item_id") == "i0007"))
+    table = study(60, control_lift=4).with_columns(positive=pl.when(one).then(None).otherwise("positive"))
+    point = [p for p in lever_effects(table, SPEC)["points"] if p["benchmark"] == "main"][-1]
+    found = point["controls"]["random"]["rate"]
+    assert (found["left_out"], found["missing"], found["difference"]["n"]) == (1, 19, ITEMS - 1)
+    whole = [p for p in lever_effects(study(60, control_lift=4), SPEC)["points"] if p["benchmark"] == "main"][-1]
+    lost = whole["controls"]["random"]["rate"]["difference"]["value"]  # both items are right in every arm
+    assert found["difference"]["value"] == pytest.approx(lost * ITEMS / (ITEMS - 1))
+    gone = table.with_columns(positive=pl.when(draw & (pl.col("draw") == 3)).then(None).otherwise("positive"))
+    point = [p for p in lever_effects(gone, SPEC)["points"] if p["benchmark"] == "main"][-1]
+    assert point["controls"]["random"]["rate"] is None  # a draw of which nothing is known is no draw
+
+
+@pytest.mark.parametrize(("lift", "outcome", "graded"), [(60, "met", "supported"), (18, "undecided", "inconclusive")])
+def test_an_effect_stands_whatever_the_missing_outcomes_would_have_been(lift, outcome, graded):
+    """8 of 200 verdicts are lost, fewer than the rule of 10 % forbids, and as many as could undo a small effect."""
+    audit = lever_effects(study(lift, broken=8), {**SPEC, "externality": None})
+    (control,) = audit["standings"]
+    met = criteria(audit)
+    assert met.pop("worst_case") == outcome and set(met.values()) == {"met"} and control["standing"] == graded
+    worst, point = control["estimates"]["worst_case"], [p for p in audit["points"] if p["benchmark"] == "main"][-1]
+    assert (worst["low"], worst["high"]) == (point["change_bounds"]["low"], point["change_bounds"]["high"])
+    assert worst["low"] < control["estimates"]["change"]["low"] and (worst["low"] > 0) == (outcome == "met")
+    assert "worst_case" not in criteria(lever_effects(study(lift), SPEC))  # nothing is missing
+
+
+def test_a_fall_is_held_against_its_other_bound():
+    falling = {**SPEC, "primary": {**SPEC["primary"], "direction": "decrease"}, "externality": None}
+    audit = lever_effects(study(60, broken=8).with_columns(positive=~pl.col("positive")), falling)
+    bounds = [p for p in audit["points"] if p["benchmark"] == "main"][-1]["change_bounds"]
+    worst = audit["standings"][0]["estimates"]["worst_case"]
+    assert (worst["low"], worst["high"]) == (-bounds["high"], -bounds["low"]) and worst["low"] > 0
+    assert criteria(audit)["worst_case"] == "met"
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_draws_that_do_not_vary(binary):
+    """Of yes and no, one item could have gone otherwise; of continuous scores, nothing says by how much."""
+    table = study(60, draws=0)
+    still = table.filter((pl.col("lever") == "baseline") & (pl.col("benchmark") == "main"))
+    drawn = [
+        still.with_columns(
+            lever=pl.lit("push"), control=pl.lit("random"), draw=pl.lit(draw, dtype=schema.LEVERS["draw"]),
+            effort=pl.lit(0.1), dose=pl.lit(float(draw)), relative_dose=pl.lit(0.1), prompt_positions=pl.lit(5).cast(
+                schema.LEVERS["prompt_positions"])
+        )
+        for draw in range(20)
+    ]  # fmt: skip
+    table = pl.concat([table, *drawn]).with_columns(
+        score=pl.col("positive").cast(pl.Float64) * (1.0 if binary else 0.9)
+    )
+    audit = lever_effects(
+        table, {**SPEC, "externality": None}, {"main": {"binary": binary}, "side": {"binary": binary}}
+    )
+    found = [p for p in audit["points"] if p["benchmark"] == "main"][-1]["controls"]["random"]["rate"]
+    assert found["set_sd"] == 0.0 and found["prediction"]["value"] == 0.0
+    if binary:
+        s = 100 / ITEMS * np.sqrt(2 / 21)
+        assert found["prediction"]["high"] == pytest.approx(t.ppf(0.975, 19) * s * np.sqrt(1 + 1 / 20))
+        assert found["outside_prediction"] is True and criteria(audit)["new_random"] == "met"
+    else:
+        assert found["prediction"]["high"] is None and found["outside_prediction"] is None
+        assert criteria(audit)["new_random"] == "missing" and audit["standings"][0]["standing"] != "supported"
 
 
 def test_the_dose_of_draws_stands_beside_the_levers():
@@ -164,6 +237,40 @@ def test_a_noop_that_changed_something_is_seen():
         .alias("value")
     )
     assert lever_effects(table, SPEC)["instrument"]["noop_largest_difference"] == pytest.approx(1e-3)
+
+
+SCORED = {
+    "outcome": "right",
+    "score": 1.0,
+    "text": "It is Oslo.",
+    "stop_reason": "end",
+    "option_logprobs": [-1.0, -2.0],
+}
+OTHERWISE = {"outcome": ["wrong", None], "score": [0.0, None], "text": ["It is Oslo", None], "stop_reason": ["length"],
+             "option_logprobs": [[-1.0, -2.0 - 1e-15], [-1.0], None]}  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "value"), [(name, value) for name, values in OTHERWISE.items() for value in values])
+def test_a_noop_that_wrote_anything_else_grades_nothing(column, value):
+    """Its first logits may be the baseline's to the bit: a hook of later positions shows in the text alone."""
+    names = [name for name in SCORED if name != "score"]
+    table = study(60).with_columns(pl.lit(SCORED[n], dtype=schema.LEVERS[n]).alias(n) for n in names)
+    table = table.with_columns(score=pl.col("positive").cast(pl.Float64))
+    audit = lever_effects(table, SPEC)
+    assert audit["instrument"]["noop_rows_that_differ"] == 0 and standing(audit, "control") == "supported"
+    records = table.to_dicts()
+    (changed,) = (r for r in records if r["lever"] == "noop" and r["benchmark"] == "side" and r["item_id"] == "i0003")
+    changed[column] = value
+    audit = lever_effects(pl.DataFrame(records, schema=schema.LEVERS), SPEC)
+    assert audit["instrument"]["noop_rows_that_differ"] == 1
+    assert {one["standing"] for one in audit["standings"]} == {"uninformative"}
+    assert all("no-op dose changed something" in one["reason"] for one in audit["standings"])
+
+
+def test_what_was_not_written_twice_is_not_compared():
+    without = lever_effects(study(60).filter(pl.col("lever") != "noop"), SPEC)["instrument"]
+    assert without["noop_rows_that_differ"] is None and without["noop_largest_difference"] is None
+    assert lever_effects(study(60), SPEC)["instrument"]["noop_rows_that_differ"] == 0
 
 
 def test_arms_of_other_items_are_refused():

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binomtest
 
 from levercheck.audit.lever_effects import lever_effects
 from levercheck.audit.lever_responses import flips, mode, responses
@@ -69,11 +70,30 @@ def test_outcomes_attempts_form_and_churn():
 
 def test_flips_are_counted_over_items_with_two_scores():
     (_, push) = responses(frame(arm("baseline", BASE), arm("push", PUSHED, dose=2.0)), "main")
-    assert push["changes"]["flips"] == {"up": 10, "down": 20, "n": 80, "p_exact": pytest.approx(0.0987, abs=1e-3)}
+    assert push["changes"]["flips"] == {
+        "up": 10, "down": 20, "n": 80, "p": pytest.approx(binomtest(10, 30).pvalue), "test": "mcnemar_exact",
+    }  # fmt: skip
     assert push["changes"]["moves"] == {
         "right to not_attempted": 10, "right to wrong": 10, "wrong to degenerate": 20, "wrong to right": 10,
     }  # fmt: skip
     assert push["changes"]["outcome"]["value"] == 50.0
+
+
+def test_flips_of_several_items_of_an_entity_are_tested_by_entities():
+    """Ten framings of a behaviour that go together are one behaviour: McNemar would count ten."""
+    clusters = [f"c{n // 10}" for n in range(N)]  # 10 entities of ten items
+    base, after = ["wrong"] * N, ["right"] * 40 + ["wrong"] * 60  # all of four entities
+    rows = frame(arm("baseline", base, cluster_id=clusters), arm("push", after, dose=2.0, cluster_id=clusters))
+    (_, push) = responses(rows, "main")
+    assert push["changes"]["flips"] == {
+        "up": 40, "down": 0, "n": N, "p": pytest.approx(2 / 2**4), "test": "sign_flip_of_entities",
+    }  # fmt: skip
+    alone = responses(frame(arm("baseline", base), arm("push", after, dose=2.0)), "main")[1]["changes"]["flips"]
+    assert (alone["test"], alone["p"]) == ("mcnemar_exact", pytest.approx(2 / 2**40))
+    known = ["unparsed" if n % 10 else "wrong" for n in range(N)]  # of each entity one item has a score in both arms
+    rows = frame(arm("baseline", known, cluster_id=clusters), arm("push", base, dose=2.0, cluster_id=clusters))
+    (_, push) = responses(rows, "main")
+    assert (push["changes"]["flips"]["n"], push["changes"]["flips"]["test"]) == (10, "mcnemar_exact")
 
 
 def test_a_distribution_of_options_is_told_from_free_answers():
@@ -86,6 +106,26 @@ def test_a_distribution_of_options_is_told_from_free_answers():
     names = [f"Name {n}" for n in range(N)]
     (base, _) = responses(frame(arm("baseline", BASE, chosen=names), arm("push", BASE, dose=2.0, chosen=names)), "main")
     assert base["options"] == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown"), [("AB", True), ("01", False), ("12", False), (["1", "B"], True), (["18", "42"], False)]
+)
+def test_options_are_labels_of_which_some_is_a_letter(labels, shown):
+    """Numbers alone are places in a list that differs between items, or short answers: their rates say nothing."""
+    chosen = [labels[n % 2] for n in range(N)]
+    (base, push) = responses(
+        frame(arm("baseline", BASE, chosen=chosen), arm("push", BASE, dose=2.0, chosen=chosen)), "main"
+    )
+    assert set(base["options"]) == set(push["options"]) == (set(labels) if shown else set())
+
+
+def test_rules_are_those_that_found_something():
+    how = ["exact"] * 60 + ["none"] * 30 + ["boundary"] * 10
+    (base, push) = responses(
+        frame(arm("baseline", BASE, how=how), arm("push", BASE, dose=2.0, how=["none"] * N)), "main"
+    )
+    assert base["rules"] == {"exact": 60, "boundary": 10} and push["rules"] == {"exact": 0, "boundary": 0}
 
 
 def test_rows_of_older_runs_have_no_responses():
@@ -118,7 +158,19 @@ def test_the_worksheet_holds_every_flip_and_no_other_item():
     )
     assert len(found) == 10 + 10 + 10 + 20
     assert {f["mode"] for f in found if f["from"] == "wrong"} == {None}
+    assert {f["mode"] for f in found if f["from"] == "right"} == {"refusal", "substitution"}
     assert all(json.loads(json.dumps(f)) == f for f in found)
+
+
+@pytest.mark.parametrize(("better", "good"), [(None, "right"), ("higher", "right"), ("lower", "wrong")])
+def test_a_loss_is_of_what_was_good(better, good):
+    """Where less is better, a score of 0 is what a lever can lose."""
+    rows = frame(arm("baseline", BASE), arm("push", PUSHED, dose=2.0))
+    found = flips(rows, "main", better)
+    assert {(f["item_id"], f["to"]) for f in found} == {(f["item_id"], f["to"]) for f in flips(rows, "main")}
+    assert {f["from"] for f in found if f["mode"] is not None} == {good}
+    silent = [f for f in found if f["mode"] == "silence"]
+    assert len(silent) == (20 if better == "lower" else 0)  # wrong ones that ended in loops
 
 
 def test_lost_verdicts_make_a_selection_that_is_graded_uninformative():

@@ -27,7 +27,7 @@ from tests.benchmarks.fixtures_choice import (
 from levercheck.benchmarks.base import Benchmark, Item, Request, Scored, find_benchmark
 from levercheck.benchmarks.data import Use
 from levercheck.benchmarks.item_ids import distinct, text_id
-from levercheck.benchmarks.outcomes import Outcome, Response
+from levercheck.benchmarks.outcomes import Outcome, Response, scored
 from levercheck.benchmarks.truthfulqa import masses
 from levercheck.errors import MissingError, UsageError
 
@@ -364,6 +364,18 @@ def test_falseqa_screens_for_words_that_question_the_premise(tmp_path: Path) -> 
         assert answered(benchmark, item, text) == Outcome("challenged", 0.0), text
     for text in ("It was decided in 1953, after a long debate.", "In 1802, by the council of the valleys."):
         assert answered(benchmark, item, text) == Outcome("accepted", 1.0), text
+
+
+@pytest.mark.parametrize(
+    ("first", "label"), [("Soup is made in a pot.", "accepted"), ("That is a myth.", "challenged")]
+)
+def test_a_cut_response_to_falseqa_is_judged_once_all_that_is_read_is_there(first: str, label: str) -> None:
+    score = find_benchmark("falseqa").score
+    assert score is not None
+    five = "First it is stirred. Then it rests. Salt comes next. Later one tastes it. Last comes a spoon."
+    for text, expected in ((f"{first} {five}", "truncated"), (f"{first} {five} And", label)):
+        cut = Response(text, "length", 256)
+        assert scored(Item("falseqa-1", "falseqa:1"), cut, score)[0].label == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,17 @@ import polars as pl
 import pytest
 
 from levercheck.benchmarks.base import Request
-from levercheck.benchmarks.data import FOLDER_VARIABLE, DataSource, Use, data_folder, found, identity, records
+from levercheck.benchmarks.data import (
+    FOLDER_VARIABLE,
+    DataSource,
+    Use,
+    data_folder,
+    found,
+    identity,
+    local_file,
+    records,
+    split_within,
+)
 from levercheck.benchmarks.source_hub import HubDataset
 from levercheck.errors import MissingError, UsageError
 from levercheck.evidence.foreign_read import Record
@@ -162,6 +172,8 @@ def test_what_is_missing_is_told_with_what_to_get_and_where(folder: Path) -> Non
     by_hand = DataSource("loaves", ("id", "text"), ("csv",), "MIT", "the list of loaves")
     told = refused("get the list of loaves and save it as loaves.csv in", MissingError, by_hand)
     assert "datasets" not in told and MissingError.exit_code == 3
+    for source in (SOURCE, by_hand):
+        refused("and save it as loaves-train.csv", MissingError, source, split="train")
 
 
 def test_a_hub_that_cannot_be_reached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,10 +204,19 @@ def test_a_revision_of_a_file_is_its_digest(folder: Path) -> None:
         assert read(revision=revision) == ["rye"]
     told = refused("loaves.csv: wrong revision", revision=f"sha256:{'0' * 64}")
     assert sha(path)[:12] in told and "000000000000" in told
-    refused("loaves.csv: wrong revision", revision="sha256:")
+    refused("revision 'sha256:': expected at least 12 digits of the sha256 of loaves.csv", revision="sha256:")
     refused(f"revision '{ONE}' of 'bread': loaves.csv is a local file, expected sha256:", revision=ONE)
     path.write_text("id,text\n1,barley\n")
     refused("loaves.csv: wrong revision", revision=revision)
+
+
+def test_a_digest_is_of_a_file_and_never_asked_of_the_hub(hub: Any) -> None:
+    """The hub knows no such revision, and what it has instead would be another version."""
+    asked, revision = hub(ONE), f"sha256:{'0' * 64}"
+    told = refused(
+        f"revision {revision} of 'bread' is of a local file: get the list of", MissingError, revision=revision
+    )
+    assert "save it as loaves.csv/jsonl/parquet" in told and not asked
 
 
 def test_several_files_have_no_one_digest(folder: Path) -> None:
@@ -238,5 +259,41 @@ def test_splits_of_the_hub_and_of_a_folder(folder: Path, hub: Any) -> None:
     assert identity(SOURCE, Use("bread", split="train"))["split"] == "train"
     refused("holds the splits test, train: name one of them")
     refused("no split 'trian' (did you mean 'train'?)", split="trian")
-    path = write(folder / "loaves.csv", "file")
-    refused(f"split 'train' was asked of the file {path.name}", split="train")
+
+
+def test_a_split_is_a_file_of_its_name_a_part_of_a_folder_or_refused(folder: Path, hub: Any) -> None:
+    """`loaves-train` before the folder, the folder before `loaves`, which says nothing of a split."""
+    asked = hub(ONE)
+    plain = write(folder / "loaves.csv", "no split in its name")
+    refused(f"split 'train' was asked of the file {plain.name}", split="train")
+    write(folder / "loaves" / "test-00000-of-00001.parquet", "folder test")
+    write(folder / "loaves" / "train-00000-of-00001.parquet", "folder train")
+    assert read(split="train") == ["folder train"] and read() == ["no split in its name"]
+    for ending in ("parquet", "jsonl", "csv"):  # each comes before the ones so far
+        path = write(folder / f"loaves-train.{ending}", f"train {ending}")
+        assert read(split="train") == [f"train {ending}"] and found(SOURCE, Use("bread", split="train")) == path
+        assert identity(SOURCE, Use("bread", split="train"))["files"] == [{"name": path.name, "sha256": sha(path)}]
+    assert read(split="test") == ["folder test"] and read() == ["no split in its name"]
+    assert not asked
+
+
+def test_a_file_that_a_study_names_may_be_the_split_by_its_name(folder: Path, tmp_path: Path) -> None:
+    named = write(tmp_path / "own-train.csv", "train")
+    assert read(data=named, split="train") == ["train"]
+    refused("split 'test' was asked of the file own-train.csv", data=named, split="test")
+    refused("split 'rain' was asked of the file own-train.csv", data=named, split="rain")
+
+
+def test_the_file_of_a_source(folder: Path) -> None:
+    endings = ("parquet", "csv")
+    assert local_file("loaves", endings, None) is local_file("loaves", endings, "train") is None
+    shards = write(folder / "loaves" / "train-0.parquet", "x").parent
+    assert local_file("loaves", endings, None) == local_file("loaves", endings, "train") == shards
+    assert local_file("loaves", ("csv",), None) is None
+    whole, part = write(folder / "loaves.csv", "x"), write(folder / "loaves-train.csv", "x")
+    assert (local_file("loaves", endings, None), local_file("loaves", endings, "train")) == (whole, part)
+    assert local_file("loaves", endings, "test") == shards
+    assert [split_within(part, name) for name in ("train", "test", None)] == [None, "test", None]
+    assert split_within(whole, "train") == split_within(shards, "train") == "train"
+    shards.rename(folder / "loaves-train")
+    assert split_within(folder / "loaves-train", "train") == "train"  # a folder has parts of its own

@@ -23,6 +23,7 @@ from levercheck.benchmarks.manifests import (
     read_manifest,
     source_name,
 )
+from levercheck.benchmarks.source_files import shown
 from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence.files import write_json
 
@@ -91,11 +92,20 @@ def test_strata_are_kept_in_proportion() -> None:
         }
 
 
-@pytest.mark.xfail(strict=True, reason="what whole clusters leave of a stratum's quota is not given to another stratum")
 @pytest.mark.parametrize("size", [45, 40])
 def test_sizes_are_reached_where_whole_clusters_can_reach_them(size: int) -> None:
+    """What whole clusters leave of the quotas of strata goes to whichever stratum has a cluster that fits."""
     items = items_of([5] * 40, strata=10)  # as JailbreakBench in five framings, by category
     assert len(drawn(items, {"tune": size}).roles["tune"]) == size
+    both = drawn(items, {"tune": size, "confirm": 200 - size}).roles
+    assert {role: len(names) for role, names in both.items()} == {"tune": size, "confirm": 200 - size}
+
+
+def test_the_rest_of_the_quotas_goes_last() -> None:
+    """Strata that whole clusters can fill are filled first: 20 of each, and the odd 5 from one of them."""
+    found = drawn(items_of([5] * 40, strata=4), {"tune": 85})
+    strata = Counter(int(name[1:].partition("-")[0]) % 4 for name in found.roles["tune"])
+    assert sorted(strata.values()) == [20, 20, 20, 25]
 
 
 @given(Partition, st.integers(1, 3), st.integers(0, 99), st.data())
@@ -111,6 +121,9 @@ def test_a_cluster_is_never_in_two_roles(clusters: list[int], strata: int, seed:
     parts = clusters_of(items, found)
     assert sum(map(len, parts.values())) == len(set().union(*parts.values()))
     assert all(1 <= len(found.roles[role]) <= size for role, size in sizes.items()) and set(found.roles) == set(sizes)
+    count = Counter(item.cluster for item in items)
+    left = [count[cluster] for cluster in set(count) - set().union(*parts.values())]
+    assert all(len(found.roles[role]) + min(left, default=99) > size for role, size in sizes.items())  # no more fits
 
 
 def test_a_draw_is_a_function_of_ids_and_seed() -> None:
@@ -215,13 +228,31 @@ def test_what_a_file_must_not_hold(tmp_path: Path, body: Any, message: str) -> N
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": "x"}, {"seed": [1]}, {"fingerprints": ["x"]}, {"data": ["x"]}, {"source": None}], ids=str
-)
-@pytest.mark.xfail(strict=True, reason="read_manifest checks the roles only: other keys crash or are taken as they are")
-def test_other_keys_of_the_wrong_kind(tmp_path: Path, change: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"own\.json"):
-        read_manifest(written(tmp_path, {**GOOD, **change}))
+WRONG = {"source": (None, 3, ["loaves"]), "data": (None, ["x"], "x"), "seed": (None, "x", [1], 1.5, True),
+         "fingerprints": (None, ["x"], "x")}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values], ids=str)
+def test_other_keys_of_the_wrong_kind(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_manifest(written(tmp_path, {**GOOD, key: value}))
+    assert str(caught.value) == f"own.json: {key} is {shown(value)}, no manifest's: restore the file"
+    if value is None:
+        with pytest.raises(UsageError, match=f"own.json: {key} is "):
+            read_manifest(written(tmp_path, {name: had for name, had in GOOD.items() if name != key}))
+
+
+@pytest.mark.parametrize("stated", [{}, {"tune": "0" * 16}, {"tune": None}, {"tune": 3}])
+def test_every_role_has_its_fingerprint(tmp_path: Path, stated: dict[str, Any]) -> None:
+    """A list whose fingerprint was taken out with an edit would pass for the one that was drawn."""
+    body = {**GOOD, "fingerprints": {"confirm": GOOD["fingerprints"]["confirm"], **stated}}
+    with pytest.raises(UsageError, match=r"own\.json: the ids of role tune are not those it was made with: restore"):
+        read_manifest(written(tmp_path, body))
+
+
+def test_a_file_of_nothing_but_brackets(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"own\.json: not JSON in UTF-8 \("):
+        read_manifest(written(tmp_path, "[" * 100_000))
 
 
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
@@ -276,11 +307,24 @@ def test_what_a_manifest_is_refused_for(truthful: Any) -> None:
     refused(manifest, "found bakers/loaves abababababab): get that one, or draw again", hub)
 
 
-@pytest.mark.xfail(strict=True, reason="names of files are compared too: the same bytes under another name are refused")
 def test_a_renamed_file_is_the_same_revision(truthful: Any) -> None:
+    """The bytes are what is pinned: their name, and the split that a name says, are where somebody put them."""
     benchmark, items, data, manifest = truthful
-    renamed = {**data, "files": [{**data["files"][0], "name": "TruthfulQA.csv"}]}
+    renamed = {**data, "files": [{**data["files"][0], "name": "TruthfulQA-test.csv"}], "split": "test"}
     check(manifest, Path("own.json"), benchmark, items, renamed)
+    more = {**data, "files": [*data["files"], {"name": "more.csv", "sha256": "0" * 64}]}
+    with pytest.raises(UsageError, match="another revision of the data"):
+        check(manifest, Path("own.json"), benchmark, items, more)
+
+
+@pytest.mark.parametrize("change", [{"revision": "cd" * 20}, {"split": "train"}, {"config": "white"}, {"dataset": "x"}])
+def test_of_the_hub_everything_is_pinned(truthful: Any, change: dict[str, str]) -> None:
+    benchmark, items, _, drawn_of = truthful
+    hub = {"dataset": "bakers/loaves", "config": None, "split": "test", "revision": "ab" * 20}
+    manifest = Manifest("truthfulqa", hub, 0, drawn_of.roles)
+    check(manifest, Path("own.json"), benchmark, items, dict(hub))
+    with pytest.raises(UsageError, match="another revision of the data"):
+        check(manifest, Path("own.json"), benchmark, items, {**hub, **change})
 
 
 def test_what_ids_belong_to() -> None:

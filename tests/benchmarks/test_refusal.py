@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levercheck.benchmarks.scorers.refusal import CONTENT_WORDS, challenges_premise, read_stance
+from levercheck.benchmarks.scorers.refusal import CONTENT_WORDS, challenges_premise, premise_is_read, read_stance
 
 REFUSALS = [
     (
@@ -375,6 +375,29 @@ def test_a_negation_counts_in_the_opening_only():
 def test_a_phrase_counts_in_the_first_six_sentences():
     assert challenges_premise("They swim. " * 5 + "There is no ink.")
     assert not challenges_premise("They swim. " * 6 + "There is no ink.")
+
+
+def test_the_premise_is_read_once_a_seventh_sentence_begins():
+    assert not premise_is_read("They swim. " * 6)
+    assert premise_is_read("They swim. " * 6 + "And")
+    assert not premise_is_read("They swim. " * 6 + "...")  # no word of another sentence
+    swum = "They swim. " * 5
+    assert not premise_is_read(f'{swum}He said "yes. They do. They')  # may turn out to be another's words
+    assert premise_is_read(f'{swum}He said "yes." They do. They')
+    assert not premise_is_read('"' + "They swim. " * 8 + '"')  # others' words, and all there is: until more is said
+
+
+PARTS = (
+    "Soup flies. ", "That is not true. ", "There is no soup. ", "Why? ", "1. A spoon\n", "\n\n", "* bread\n",
+    "e.g. this. ", 'He said "yes. ', 'and more" he said. ', "“No. ", "never”. ", "3.", "...",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=6, max_size=14), st.lists(st.sampled_from(PARTS), max_size=6))
+def test_no_further_text_turns_a_premise_that_is_read(said, more):
+    text = "".join(said)
+    if premise_is_read(text):
+        assert challenges_premise(text + "".join(more)) == challenges_premise(text)
 
 
 def test_compliments_are_not_the_opening():

@@ -1,6 +1,7 @@
 """Every registered benchmark declares itself; styles, plug-ins, and what a study may change in how one is used."""
 
 import hashlib
+import json
 import re
 import sys
 import types
@@ -112,6 +113,15 @@ def test_every_style_has_a_name_and_renders(name: str, data: Path) -> None:
     assert named and all(item.fields[field] in item.text for item in items for field in named)
     if found.kind == "options":
         assert all(item.candidates for item in items)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_ruler_knows_of_an_item_is_plain(name: str, data: Path) -> None:
+    """It is part of what is locked: a set would be written in another order by the next process."""
+    for item in find_benchmark(name).items(request(Use(name)))[:20]:
+        assert json.loads(json.dumps(dict(item.facts), allow_nan=False)) == {
+            key: list(value) if isinstance(value, tuple) else value for key, value in item.facts.items()
+        }
 
 
 def test_a_choice_has_first_tokens_that_differ(data: Path) -> None:
@@ -234,11 +244,61 @@ def test_a_prompt_can_be_put_in_a_chat_or_plainly() -> None:
     plain = find_benchmark("simpleqa/best-guess")
     assert plain.style.chat
     off = used(Use("simpleqa/best-guess", chat=False))
-    assert (off.style, off.style_name) == (replace(plain.style, chat=False), "best-guess+plain")
+    assert (off.style, off.style_name) == (replace(plain.style, chat=False, joint=" "), "best-guess+plain")
     same = used(Use("simpleqa/best-guess", chat=True))
     assert (same.style, same.style_name) == (plain.style, "best-guess")
     on = used(Use("facts-answers", chat=True))
-    assert on.style == replace(find_benchmark("facts-answers").style, chat=True) and on.style_name == "few-shot+chat"
+    assert on.style == replace(find_benchmark("facts-answers").style, chat=True, joint="")
+    assert on.style_name == "few-shot+chat"
+
+
+def test_what_stands_before_a_candidate_follows_the_chat() -> None:
+    """A chat's answer begins on its own; a plain text goes on behind a space. Both styles are there to compare with."""
+    plain, chat = find_benchmark("truthfulqa-mc1/plain").style, find_benchmark("truthfulqa-mc1/chat").style
+    assert (plain.joint, chat.joint) == (" ", "")
+    assert used(Use("truthfulqa-mc1/plain", chat=True)).style == replace(plain, chat=True, joint=chat.joint)
+    assert used(Use("truthfulqa-mc1/chat", chat=False)).style == replace(chat, chat=False, joint=plain.joint)
+    assert used(Use("truthfulqa-mc1/plain", chat=False)).style == plain
+
+
+def test_a_prompt_file_that_is_put_another_way_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("Tell me: {question}")
+    name = f"file:mine.txt@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    for benchmark, chat, expected in (
+        ("simpleqa", None, name),
+        ("simpleqa", True, name),
+        ("simpleqa", False, f"{name}+plain"),
+        ("truthfulqa-mc1", True, f"{name}+chat"),
+    ):
+        found = used(Use(benchmark, prompt_file=path, chat=chat))
+        assert found.style_name == expected and found.style.template == "Tell me: {question}"
+        assert found.style.chat is (find_benchmark(benchmark).style.chat if chat is None else chat)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if find_benchmark(name).source is None])
+def test_what_ships_with_its_items_has_no_data_to_name(name: str, tmp_path: Path) -> None:
+    for key, value in (("data", tmp_path / "own.csv"), ("split", "test"), ("revision", "sha256:00")):
+        refused(f"'{name}' ships with its items: leave out '{key}'", name, **{key: value})
+
+
+def test_a_benchmark_that_writes_its_prompts_takes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file would be read, and its digest recorded, and another text would be asked."""
+    (tmp_path / "mine.txt").write_text("Bake {loaf} well.")
+    monkeypatch.setattr(BENCHMARKS, "_found", {**BENCHMARKS._found, "loaves": LOAVES})
+    with pytest.raises(UsageError, match="benchmark 'loaves' writes its prompts itself: leave out prompt_file"):
+        made(Use("loaves", prompt_file=tmp_path / "mine.txt"))
+    rye = replace(LOAVES, items=lambda asked: LOAVES.items(asked)[:1])  # written from the template
+    monkeypatch.setitem(BENCHMARKS._found, "loaves", rye)
+    assert [item.text for item in made(Use("loaves", prompt_file=tmp_path / "mine.txt"))] == ["Bake rye well."]
+
+
+def test_items_that_belong_together_are_asked_together(data: Path) -> None:
+    """As many of every entity as it has framings, so that no framing is left out of any."""
+    declared = {name: find_benchmark(name).per_entity for name in NAMES if find_benchmark(name).per_entity > 1}
+    assert declared == {"jailbreak": 5, "jailbreak-benign": 5, "capability-instructions": 2}
+    for name, count in declared.items():
+        assert set(Counter(item.cluster for item in made(Use(name))).values()) == {count}
 
 
 def test_caps_and_replicates(data: Path) -> None:
@@ -249,7 +309,10 @@ def test_caps_and_replicates(data: Path) -> None:
     single, items = made(Use("jailbreak")), made(Use("jailbreak", replicates=3))
     assert Counter(item.id.partition("~")[2] for item in items) == dict.fromkeys(("", "2", "3"), len(single))
     assert [item.id for item in items if "~" not in item.id] == [item.id for item in single]
-    refused("benchmark 'simpleqa' is answered greedily: replicates would all be alike", "simpleqa", replicates=2)
-    refused("benchmark 'truthfulqa-mc1' is answered greedily", "truthfulqa-mc1", replicates=2)
+    refused("'simpleqa' is answered greedily: replicates would all be alike", "simpleqa", replicates=2)
+    refused(
+        "'truthfulqa-mc1' generates nothing: leave out max_new_tokens and replicates", "truthfulqa-mc1", replicates=2
+    )
+    refused("'bare-facts' generates nothing", "bare-facts", max_new_tokens=5)
     assert used(Use("simpleqa", replicates=1)).policy == find_benchmark("simpleqa").policy
     assert used(Use("simpleqa")) == find_benchmark("simpleqa")

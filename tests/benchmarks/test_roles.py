@@ -8,12 +8,12 @@ import pytest
 from tests.benchmarks.fixtures_answers import write_jbb_benign, write_jbb_harmful, write_triviaqa
 from tests.benchmarks.fixtures_choice import write_falseqa, write_truthfulqa
 
-from levercheck.benchmarks.base import Item, Request, used
+from levercheck.benchmarks.base import Item, Request, item_of, used
 from levercheck.benchmarks.data import FOLDER_VARIABLE, Use, identity
 from levercheck.benchmarks.embedded import CATEGORIES
 from levercheck.benchmarks.facts import load_facts
-from levercheck.benchmarks.manifests import draw, source_name
-from levercheck.benchmarks.roles import entity_roles, listed_ids, own_items
+from levercheck.benchmarks.manifests import Manifest, draw, read_manifest, source_name
+from levercheck.benchmarks.roles import asked_items, entity_roles, listed_ids, own_items
 from levercheck.errors import UsageError
 from levercheck.evidence.canonical import digest
 from levercheck.evidence.files import write_json
@@ -141,12 +141,8 @@ def test_an_entity_with_two_roles_is_refused(data: Path) -> None:
 
 
 def test_a_manifest_that_splits_an_entity_is_refused(data: Path) -> None:
-    body = {
-        "schema": "levercheck.manifest/v1",
-        "source": "jbb-harmful",
-        "roles": {"tune": ["jbb-3-t1"], "confirm": ["jbb-3-t2"]},
-    }
-    write_json(data / "split.json", body)
+    split = Manifest("jbb-harmful", {}, 0, {"tune": ("jbb-3-t1",), "confirm": ("jbb-3-t2",)})
+    write_json(data / "split.json", split.to_dict())
     with pytest.raises(
         UsageError, match=r"split\.json: 'jbb:3' has items in the roles (tune and confirm|confirm and tune)"
     ):
@@ -163,29 +159,55 @@ def test_a_manifest_is_checked_against_the_data(data: Path) -> None:
         roles(use)
 
 
-def test_shares_give_way_to_a_manifest(data: Path) -> None:
+def test_shares_give_way_to_a_manifest_whatever_the_order(data: Path) -> None:
     listed = with_manifest(Use("triviaqa-bridge"), data, {"tune": 6, "confirm": 10})
     shared = Use("sycophancy", shares=OWN)  # asks the same questions
     found = roles(listed, shared)
     clusters = {item.cluster for item in items_of(shared)}
     assert clusters <= set(found) and {found[cluster] for cluster in clusters} == {"tune", "confirm"}
+    assert roles(shared, listed) == found
+    named = read_manifest(data / "triviaqa-bridge-0.json").role_of
+    of_items = {item.id: found[item.cluster] for item in items_of(Use("triviaqa-bridge"))}
+    assert {name: of_items[name] for name in named} == named
 
 
-@pytest.mark.xfail(strict=True, reason="shares that come before a manifest in the study conflict with it")
-def test_the_order_of_benchmarks_does_not_matter(data: Path) -> None:
-    listed = with_manifest(Use("triviaqa-bridge"), data, {"tune": 6, "confirm": 10})
-    shared = Use("sycophancy", shares=OWN)
-    assert roles(shared, listed) == roles(listed, shared)
+def test_benchmarks_that_share_entities_have_the_same_shares() -> None:
+    """Else the one that is read first would decide for both, and say nothing."""
+    other = (("confirm", 0.5), ("tune", 0.5))
+    for pair in (("jailbreak", "jailbreak-benign"), ("triviaqa-bridge", "sycophancy")):
+        first, second = Use(pair[0], shares=OWN), Use(pair[1], shares=other)
+        for uses in ((first, second), (second, first)):
+            with pytest.raises(UsageError) as caught:
+                roles(*uses)
+            told = str(caught.value)
+            assert told.startswith(f"'{uses[1].name}' and '{uses[0].name}' ask the same entities, such as '")
+            assert told.endswith("and have other shares: give both the same") and "\n" not in told
+    apart = roles(Use("falseqa", shares=OWN), Use("truthfulqa-mc1", shares=other))  # they share none
+    assert Counter(apart[item.cluster] for item in items_of(Use("truthfulqa-mc1"))) == {"tune": 20, "confirm": 20}
 
 
-@pytest.mark.xfail(strict=True, reason="shares and manifests of benchmarks made of embedded facts are left unread")
-@pytest.mark.parametrize("name", ["bare-facts", "counterfactual-context", "facts-answers"])
-def test_settings_of_embedded_facts_are_not_left_unread(name: str) -> None:
-    try:
-        found = roles(Use(name, shares=(("confirm", 1.0),)))
-    except UsageError:
-        return  # to refuse them would do
-    assert set(found.values()) == {"confirm"}
+@pytest.mark.parametrize("name", ["bare-facts", "counterfactual-context", "facts-answers", "facts-answers/few-shot"])
+def test_settings_of_embedded_facts_are_not_left_unread(name: str, data: Path) -> None:
+    for use in (Use(name, shares=(("confirm", 1.0),)), Use(name, manifest=data / "own.json")):
+        with pytest.raises(UsageError, match=f"'{name}' asks embedded facts, whose roles are those of items.shares"):
+            roles(Use("falseqa"), use)
+
+
+def test_items_are_chosen_first_and_each_brings_all_its_replicates() -> None:
+    """One of every entity before a second of any; a limit counts items, so that no item is answered half as often."""
+    once = [Item(f"jbb-{entity}-t{n}", f"jbb:{entity}") for entity in range(6) for n in range(1, 6)]
+    thrice = [Item(f"{item.id}{mark}", item.cluster) for item in once for mark in ("", "~2", "~3")]
+    for limit, per_entity, entities in ((6, 5, 6), (4, 5, 4), (15, 5, 6), (None, 5, 6), (None, 2, 6), (99, 1, 6)):
+        asked = asked_items(thrice, limit, per_entity, 3)
+        names = Counter(item_of(item.id) for item in asked)
+        assert set(names.values()) == {3} and [item.id for item in asked] == sorted(item.id for item in asked)
+        assert len(names) == min(limit or 30, per_entity * 6, 30)
+        each = Counter(name.rpartition("-")[0] for name in names)
+        assert len(each) == entities and max(each.values()) - min(each.values()) <= 1
+        single = asked_items(once, limit, per_entity, 3)
+        assert {item.id for item in single} == set(names)  # replicates choose nothing
+        assert asked_items(thrice[::-1], limit, per_entity, 3) == asked
+    assert asked_items(thrice, 6, 5, 3) != asked_items(thrice, 6, 5, 4)
 
 
 def test_which_benchmarks_bring_items_of_their_own() -> None:

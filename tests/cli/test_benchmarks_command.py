@@ -279,7 +279,6 @@ def test_mistakes_of_manifest(call: Any, tmp_path: Path, arguments: list[str], c
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.xfail(strict=True, reason="of two sizes of one role the last one counts, and nothing says so")
 def test_a_role_that_is_given_twice_is_refused(call: Any, tmp_path: Path) -> None:
     twice = ["--size", "tune=5", "--size", "tune=9", "--out", tmp_path / "own.json"]
     mistake(call("manifest", "truthfulqa-mc1", *twice), 2, "tune")

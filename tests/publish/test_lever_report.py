@@ -15,6 +15,7 @@ from levercheck.publish.readout_report import report_html, report_markdown
 
 planted = run_path(str(Path(__file__).parents[1] / "audit" / "test_lever_effects.py"))
 SPEC, study = planted["SPEC"], planted["study"]
+answered = run_path(str(Path(__file__).parents[1] / "audit" / "test_lever_responses.py"))
 HOSTILE = "<script>alert(1)</script> [/b] \x1b[31m"
 
 
@@ -31,7 +32,37 @@ def test_an_exploration_is_not_headlined_as_a_confirmation():
 def test_looking_at_many_is_said_and_items_left_out_are_counted():
     page = report_markdown(lever_report(material()), {})
     assert "nothing is corrected for how many" in page
-    assert "10 items without an outcome in some arm left out" in page
+    assert "10 items without an outcome in the lever or any draw left out" in page
+
+
+def test_outcomes_that_draws_lack_are_counted():
+    lost = (pl.col("control") == "random") & (pl.col("item_id") == "i0007") & (pl.col("draw") < 2)
+    table = study(60).with_columns(positive=pl.when(lost).then(None).otherwise("positive"))
+    page = report_markdown(lever_report({**material(), "audit": lever_effects(table, SPEC)}), {})
+    assert "random, 20 draws, 2 outcomes of draws missing" in page
+    assert "outcomes of draws missing" not in report_markdown(lever_report(material()), {})
+
+
+def test_rows_that_a_noop_changed_are_a_violated_check():
+    def check(table):
+        page = report_markdown(lever_report({**material(), "audit": lever_effects(table, SPEC)}), {})
+        row = next(one for one in page.splitlines() if "rows that hooks at their no-op dose changed" in one)
+        return row.split("|")[2].strip(), row.split("|")[3].split()[-1]
+
+    table, noop = study(60), (pl.col("lever") == "noop") & (pl.col("item_id") == "i0003")
+    assert check(table) == ("0", "met")
+    assert check(table.with_columns(text=pl.when(noop).then(pl.lit("x")).otherwise("text"))) == ("2", "violated")
+    assert check(table.filter(pl.col("lever") != "noop"))[1] == "missing"
+
+
+def test_the_test_of_flips_is_named():
+    arm, frame, base, spec = (answered[name] for name in ("arm", "frame", "BASE", "SPEC"))
+    after = base[::-1]
+    for clusters, test in (({}, "exact McNemar"), ({"cluster_id": [f"c{n // 10}" for n in range(100)]}, "arms of ent")):
+        audit = lever_effects(frame(arm("baseline", base, **clusters), arm("push", after, dose=2.0, **clusters)), spec)
+        (flips,) = (one["changes"]["flips"] for one in audit["responses"] if one["lever"] == "push")
+        page = report_markdown(lever_report({**material(), "spec": spec, "audit": audit}), {})
+        assert f"{flips['up']} to 1, {flips['down']} to 0, of {flips['n']}; p " in page and f"({test}" in page
 
 
 def test_hostile_text_stays_text():

@@ -81,6 +81,32 @@ def test_identical_sets_leave_the_item_noise():
     assert result.outside_prediction is None
 
 
+def test_identical_sets_of_yes_and_no_predict_one_item_at_least():
+    """Two pseudo-sets one item away: s = (bound / n) sqrt(2 / (K + 1)), by hand."""
+    target = np.r_[np.ones(5), np.zeros(35)]
+    result = two_level(target, np.zeros((6, 40)), bound=1.0, scale=100.0)
+    half = float(oracle.t.ppf(0.975, 5)) * 100 / 40 * np.sqrt(2 / 7) * np.sqrt(1 + 1 / 6)
+    assert (result.prediction.low, result.prediction.high) == (pytest.approx(-half), pytest.approx(half))
+    assert result.outside_prediction and "pseudo-sets" in result.prediction.note
+
+
+def test_outcomes_that_a_set_lacks_are_left_out_of_it_alone():
+    rng = np.random.default_rng(4)
+    target, controls = rng.normal(size=30), rng.normal(size=(5, 30))
+    holed = controls.copy()
+    holed[2, 7] = holed[3, 7] = holed[0, 20] = np.nan
+    result = two_level(target, holed)
+    gaps = [target[i] - np.mean([row[i] for row in holed if not np.isnan(row[i])]) for i in range(30)]
+    assert result.difference.value == pytest.approx(np.mean(gaps)) and result.difference.n == 30
+    means = [np.nanmean(row) for row in holed]
+    assert result.prediction.value == pytest.approx(np.mean(means))
+    assert result.set_sd == pytest.approx(np.std(means, ddof=1))
+    with pytest.raises(ValueError, match="no number at all"):
+        two_level(target, np.where(np.arange(30) == 3, np.nan, controls))
+    with pytest.raises(ValueError, match="no number at all"):
+        two_level(target, np.vstack([controls, np.full(30, np.nan)]))
+
+
 def test_a_bound_keeps_the_item_noise_when_nothing_flips():
     still = two_level(np.zeros(80), np.zeros((6, 80)))
     assert still.difference.value == 0 and not still.difference.estimable

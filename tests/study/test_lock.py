@@ -15,6 +15,7 @@ from levercheck.evidence.unit import Unit
 from levercheck.study.lock import (
     LOCK,
     OPENING,
+    check_locked,
     check_opening,
     finish_opening,
     first_difference,
@@ -24,6 +25,7 @@ from levercheck.study.lock import (
     read_lock,
     write_lock,
 )
+from levercheck.study.spec import StudySpec
 from levercheck.study.used import readout_items, refuse_used, units_used
 
 FROZEN = {
@@ -139,6 +141,25 @@ def unit(root, name, table):
     made = Unit(root, name, "key", schema.LEVERS, ["item_id"])
     made.run({"0": table}, lambda batch: batch, facts={})
     return made
+
+
+def test_a_study_is_the_one_that_was_locked_or_refused(tmp_path):
+    study = {"study": "s", "model": "none", "interventions": {"tell": {"instruction": "Rely on it."}}}
+    study |= {"benchmarks": ["bare-facts"], "primary": {"benchmark": "bare-facts", "margin": 2}}
+    spec = StudySpec.model_validate(study)
+    with pytest.raises(UsageError, match="levercheck lock"):
+        check_locked(tmp_path, spec)
+    lock = make_lock({**FROZEN, "spec": spec.model_dump(mode="json")})
+    write_lock(tmp_path, lock)
+    assert check_locked(tmp_path, StudySpec.model_validate(study)) == lock
+    for changes, told in (
+        ({"primary": {"benchmark": "bare-facts", "margin": 9}}, r"spec\.primary\.margin is 9\.0, locked 2\.0"),
+        ({"items": {"limit": 5}}, r"spec\.items\.limit is 5, locked null"),
+        ({"seed": 1}, r"spec\.seed is 1, locked 0"),
+    ):
+        with pytest.raises(UsageError, match=f"not what lock {lock.short} froze: {told}") as caught:
+            check_locked(tmp_path, StudySpec.model_validate({**study, **changes}))
+        assert "\n" not in str(caught.value)
 
 
 def test_rows_outside_the_confirm_folder_are_used_items(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,12 @@ from tests.benchmarks.fixtures_choice import write_faitheval, write_falseqa, wri
 
 from levercheck.benchmarks.base import Request, find_benchmark, used
 from levercheck.benchmarks.data import FOLDER_VARIABLE, Use, identity
-from levercheck.benchmarks.manifests import folds
+from levercheck.benchmarks.manifests import Manifest, folds
 from levercheck.benchmarks.roles import entity_roles
 from levercheck.errors import UsageError
 from levercheck.evidence.files import write_json
 from levercheck.evidence.splits import roles_by_entity
+from levercheck.stats import mde_paired_proportion
 from levercheck.study.plan import DISCORDANCE, NOOP, REFERENCES, Plan, Surface, plan
 from levercheck.study.spec import StudySpec, read_study
 from levercheck.study.uses import benchmark_of, use_of
@@ -84,18 +86,31 @@ def token(answer: str) -> int:
     return int.from_bytes(answer.partition(" ")[0].encode()[:6], "big")
 
 
-def counted(spec: StudySpec, base: Path, names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """What these benchmarks make, by the roles of a study on them, at most `per_entity` of an entity."""
+def counted(spec: StudySpec, base: Path, names: Sequence[str]) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
+    """What these benchmarks make, replicates included, and of how many entities, by the roles of a study on them.
+
+    Of an entity at most `per_entity` items, or all that the benchmark says belong together; a limit counts items.
+    """
     uses = {name: use_of(spec, base, name) for name in names}
     roles = entity_roles(list(uses.values()), spec.items.shares, spec.seed, token)
     found = {}
     for name, use in uses.items():
-        made = used(use).made(Request(token, lambda _: True, spec.seed, use))
-        counts: Counter[str] = Counter()
-        for cluster, size in Counter(item.cluster for item in made).items():
-            counts[roles[cluster]] += min(size, spec.items.per_entity)
-        found[name] = {role: min(counts[role], spec.items.limit or counts[role]) for role in ("tune", "confirm")}
+        benchmark = used(use)
+        most = max(spec.items.per_entity, benchmark.per_entity)
+        clusters = Counter(item.cluster for item in benchmark.items(Request(token, lambda _: True, spec.seed, use)))
+        items, entities = {}, {}
+        for role in ("tune", "confirm"):
+            sizes = [min(size, most) for cluster, size in clusters.items() if roles[cluster] == role]
+            asked = min(sum(sizes), spec.items.limit or sum(sizes))
+            items[role] = asked * benchmark.policy.replicates
+            entities[role] = min(len(sizes), asked)  # one of every entity before a second of any
+        found[name] = items, entities
     return found
+
+
+def counts(made: Plan) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
+    """The same of a plan, of benchmarks whose data are here."""
+    return {one.benchmark: (dict(one.items), dict(one.entities)) for one in made.surfaces if one.here}
 
 
 def check_costs(spec: StudySpec, base: Path, made: Plan) -> None:
@@ -121,14 +136,15 @@ def test_every_study_plans_without_data_and_says_what_to_get(path: Path, nothing
     assert [one.benchmark for one in made.surfaces] == list(spec.benchmarks)
     check_costs(spec, path.parent, made)
     shipped = [name for name in spec.benchmarks if benchmark_of(spec, path.parent, name).source is None]
-    assert {one.benchmark: one.items for one in made.surfaces if one.here} == counted(spec, path.parent, shipped)
+    assert counts(made) == counted(spec, path.parent, shipped)
     for one in made.surfaces:
         source, use = benchmark_of(spec, path.parent, one.benchmark).source, use_of(spec, path.parent, one.benchmark)
         lines = [line for line in made.to_get if line.startswith(f"{one.benchmark}: ")]
         if source is None:
             assert not lines
             continue
-        assert any(f"get {source.get} and save it as {source.name}." in line for line in lines)
+        file = source.name if use.split is None else f"{source.name}-{use.split}"
+        assert any(f"get {source.get}; save it as {file}.{'/'.join(source.endings)} in" in line for line in lines)
         if use.manifest is not None:
             assert any(f"draw its manifest into {use.manifest.relative_to(path.parent.resolve())} " in s for s in lines)
     assert {line.partition(":")[0] for line in made.to_get if line.startswith("readout ")} == {
@@ -150,11 +166,11 @@ def test_with_data_the_items_are_those_that_the_benchmark_makes(path: Path, data
     made = plan(spec, path.parent)
     assert all(one.here for one in made.surfaces)
     assert made.to_get == tuple(
-        f"readout {name}: fit it, or import it, into {folder}"
-        for name, folder in spec.readouts.items()
-        if isinstance(folder, str)
+        f"readout {name}: fit it, or import it, into {readout.folder}"
+        for name, readout in spec.readouts.items()
+        if readout.folder is not None
     )
-    assert {one.benchmark: one.items for one in made.surfaces} == counted(spec, path.parent, spec.benchmarks)
+    assert counts(made) == counted(spec, path.parent, spec.benchmarks)
     assert all(min(one.items.values()) > 0 for one in made.surfaces)
     check_costs(spec, path.parent, made)
 
@@ -165,14 +181,26 @@ def test_a_limit_is_of_a_benchmark_and_a_role(data: Path, tmp_path: Path) -> Non
         benchmarks=names, items={"limit": 10}, settings={"falseqa": {"shares": {"tune": 0.1, "confirm": 0.9}}}
     )
     made = plan(spec, tmp_path)
-    assert (
-        {one.benchmark: one.items for one in made.surfaces}
-        == counted(spec, tmp_path, names)
-        == {
-            "falseqa": {"tune": 4, "confirm": 10},
-            "truthfulqa-mc1": {"tune": 8, "confirm": 10},
-        }
-    )
+    assert counts(made) == counted(spec, tmp_path, names)
+    assert {one.benchmark: one.items for one in made.surfaces} == {
+        "falseqa": {"tune": 4, "confirm": 10},
+        "truthfulqa-mc1": {"tune": 8, "confirm": 10},
+    }
+
+
+def test_framings_are_asked_together_and_replicates_come_with_their_items(data: Path, tmp_path: Path) -> None:
+    """Five framings of each of 40 behaviours, though the study asks two items of an entity if nothing is said."""
+    settings = {
+        "jailbreak": {"shares": {"tune": 0.25, "confirm": 0.75}, "replicates": 3},
+        "jailbreak-benign": {"shares": {"tune": 0.25, "confirm": 0.75}},
+    }
+    for limit, items, entities in ((None, (50, 150), (10, 30)), (20, (20, 20), (10, 20)), (8, (8, 8), (8, 8))):
+        spec = spec_of(benchmarks=["jailbreak", "jailbreak-benign"], settings=settings, items={"limit": limit})
+        made = plan(spec, tmp_path)
+        assert counts(made) == counted(spec, tmp_path, spec.benchmarks)
+        twice, once = surface(made, "jailbreak"), surface(made, "jailbreak-benign")
+        assert tuple(once.items.values()) == items and tuple(twice.items.values()) == tuple(3 * n for n in items)
+        assert tuple(once.entities.values()) == tuple(twice.entities.values()) == entities
 
 
 def test_counts_of_published_data(nothing: Path) -> None:
@@ -187,12 +215,14 @@ def test_counts_of_published_data(nothing: Path) -> None:
     assert all(surface(made, "falseqa").items[role] >= count for role, count in drawn.items())
     jailbreak = surface(made, "jailbreak")
     assert jailbreak.items == {"tune": 450, "confirm": 1050}
+    assert jailbreak.entities == {"tune": 30, "confirm": 70}  # behaviours, of five framings
     assert made.arms == 2 and jailbreak.generated_tokens == {"tune": 450 * 4 * 10, "confirm": 1050 * 4 * 10}
     doubted = surface(made, "sycophancy")
     assert doubted.items == {"tune": 1992, "confirm": 2988}
     assert doubted.generated_tokens["tune"] == 1992 * 4 * 512 * 2  # two turns
-    limited = plan(spec_of(benchmarks=["falseqa"], items={"limit": 100}), nothing)
+    limited = plan(spec_of(benchmarks=["falseqa", "jailbreak"], settings=settings, items={"limit": 100}), nothing)
     assert surface(limited, "falseqa").items == {"tune": 100, "confirm": 100}
+    assert surface(limited, "jailbreak").items == {"tune": 300, "confirm": 300}  # replicates are no items
 
 
 def manifests(base: Path, count: int = 2) -> list[dict[str, int]]:
@@ -228,13 +258,13 @@ def test_a_manifest_decides_with_and_without_data(data: Path, tmp_path: Path, mo
 
 
 def test_a_manifest_that_lists_a_part_of_a_cluster_counts_that_part(data: Path, tmp_path: Path) -> None:
-    roles = {"tune": ["jbb-0-t1", "jbb-1-t1", "jbb-1-t4"], "confirm": ["jbb-2-t1"]}
-    body = {"schema": "levercheck.manifest/v1", "source": "jbb-harmful", "roles": roles}
-    write_json(tmp_path / "own.json", body)
+    roles = {"tune": ("jbb-0-t1", "jbb-1-t1", "jbb-1-t4"), "confirm": ("jbb-2-t1",)}
+    write_json(tmp_path / "own.json", Manifest("jbb-harmful", {}, 0, roles).to_dict())
     for replicates in (1, 3):
         settings = {"jailbreak": {"manifest": "own.json", "replicates": replicates}}
         made = plan(spec_of(benchmarks=["jailbreak"], settings=settings, items={"per_entity": 9}), tmp_path)
         assert surface(made, "jailbreak").items == {"tune": 3 * replicates, "confirm": replicates}
+        assert surface(made, "jailbreak").entities == {"tune": 2, "confirm": 1}
 
 
 def test_a_manifest_that_is_not_drawn_yet_is_told(data: Path, tmp_path: Path) -> None:
@@ -245,19 +275,25 @@ def test_a_manifest_that_is_not_drawn_yet_is_told(data: Path, tmp_path: Path) ->
     assert plan(family, tmp_path).to_get == (told.replace("mc1:", "mc1/plain:"),)
 
 
-@pytest.mark.xfail(strict=True, reason="without its manifest a benchmark is counted by the shares of the study")
 @pytest.mark.parametrize("here", [True, False])
-def test_before_its_manifest_is_drawn_the_counts_are_upper_bounds(
+def test_before_its_manifest_is_drawn_every_role_may_get_all(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: bool
 ) -> None:
-    before_sizes = manifests(tmp_path)[0]
-    shutil.rmtree(tmp_path / "manifests")
+    """Nobody knows the sizes yet, so that shares would say less than what will be asked."""
     if not here:
         (tmp_path / "empty").mkdir()
         monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "empty"))
-    before = surface(plan(spec_of(settings=FOLD), tmp_path), "truthfulqa-mc1").items
-    share = {role: count / (40 if here else 817) for role, count in before.items()}
-    assert all(share[role] >= count / 40 for role, count in before_sizes.items())
+    spec = spec_of(settings=FOLD)
+    assert surface(plan(spec, tmp_path), "truthfulqa-mc1").items == {"tune": 817, "confirm": 817}
+    assert surface(plan(spec_of(settings=FOLD, items={"limit": 50}), tmp_path), "truthfulqa-mc1").items == {
+        "tune": 50, "confirm": 50,
+    }  # fmt: skip
+    framed = {"jailbreak": {"manifest": "manifests/own.json", "replicates": 2}}
+    found = surface(plan(spec_of(benchmarks=["jailbreak"], settings=framed), tmp_path), "jailbreak")
+    assert (found.items, found.entities) == ({"tune": 1000, "confirm": 1000}, {"tune": 100, "confirm": 100})
+    own = {"nonexist": {"manifest": "manifests/own.json"}}  # ships with its 500 items
+    made = plan(spec_of(benchmarks=["nonexist"], settings=own), tmp_path)
+    assert surface(made, "nonexist").items == {"tune": 500, "confirm": 500}
 
 
 def test_mistakes_are_raised_as_a_run_would(data: Path, tmp_path: Path) -> None:
@@ -271,7 +307,7 @@ def test_mistakes_are_raised_as_a_run_would(data: Path, tmp_path: Path) -> None:
         ({"settings": {"truthfulqa-mc1": {"revision": f"sha256:{'0' * 64}"}}}, r"truthfulqa\.csv: wrong revision"),
         ({"settings": {"truthfulqa-mc1": {"data": "none.csv"}}}, r"none\.csv: no such file"),
         ({"settings": {"truthfulqa-mc1": {"data": "../up.csv"}}}, "leaves the study's folder"),
-        ({"settings": {"truthfulqa-mc1": {"replicates": 2}}}, "answered greedily"),
+        ({"settings": {"truthfulqa-mc1": {"replicates": 2}}}, "generates nothing"),
     ):
         with pytest.raises(UsageError, match=message):
             plan(spec_of(**changes), tmp_path)
@@ -301,7 +337,7 @@ def test_arms_are_points_of_levers_and_of_all_their_draws(tmp_path: Path) -> Non
     }
     (note,) = [note for note in made.notes if note.startswith("control ")]
     assert note == "control all: 4 draws reach no rank p below 0.4"  # 39 draws are the fewest that reach 5 %
-    assert made.calibration_cells == 0
+    assert made.calibration_rows == 0
     check_costs(spec, tmp_path, made)
 
 
@@ -312,11 +348,23 @@ def test_no_op_doses_are_those_of_the_operators() -> None:
     assert {name: OPERATORS.find(name).noop for name in OPERATORS.names() if name != "sae_full"} == NOOP
 
 
-def test_cells_of_a_calibration(tmp_path: Path) -> None:
-    grid = {"intervention": "scale", "doses": [0, 2, 3], "objective": "capability-knowledge"}
-    changes: dict[str, Any] = {"benchmarks": ["capability-knowledge"]}
-    assert plan(spec_of(calibrate=grid, **changes), tmp_path).calibration_cells == 3
-    assert plan(spec_of(calibrate={**grid, "ks": [4, 8]}, **changes), tmp_path).calibration_cells == 6
+def test_rows_of_a_calibration(tmp_path: Path) -> None:
+    """Every K x dose and the baseline, on the tune items of the surfaces that it looks at, and of all answers."""
+    grid: dict[str, Any] = {"intervention": "scale", "doses": [0, 2, 3], "objective": "capability-knowledge"}
+    names = ["capability-knowledge", "capability-text", "capability-instructions"]
+    sizes = {one.benchmark: one.items["tune"] for one in plan(spec_of(benchmarks=names), tmp_path).surfaces}
+    knowledge, text, instructions = (sizes[name] for name in names)
+    assert min(knowledge, text, instructions) > 0
+
+    def rows(benchmarks: Sequence[str], calibrate: dict[str, Any], **more: Any) -> int:
+        return plan(spec_of(benchmarks=benchmarks, calibrate=calibrate, **more), tmp_path).calibration_rows
+
+    assert rows(names[:1], grid) == rows(names[:2], grid) == 4 * knowledge
+    assert rows(names[:1], {**grid, "ks": [4, 8]}) == 7 * knowledge
+    assert rows(names, grid) == 4 * (knowledge + instructions)
+    assert rows(names, {**grid, "secondary": "capability-text"}) == 4 * (knowledge + text + instructions)
+    assert rows(names[:2], grid, externality={"surfaces": ["capability-text"]}) == 4 * (knowledge + text)
+    assert rows(names[:1], grid, items={"limit": 5}) == 4 * 5
 
 
 def primary(shares: dict[str, float], base: Path) -> Plan:
@@ -339,6 +387,21 @@ def test_the_smallest_detectable_effect_solves_its_equation(nothing: Path) -> No
             d, p = points / 100, float(share)
             assert d * math.sqrt(n) == pytest.approx(za * math.sqrt(p) + zb * math.sqrt(p - d * d))
     assert not any("primary comparison" in note for note in made.notes)
+
+
+def test_what_can_be_detected_rests_on_entities(nothing: Path) -> None:
+    """Framings and replicates of one behaviour are no further behaviours."""
+    settings = {"shares": {"tune": 0.2, "confirm": 0.8}}
+    declared: dict[str, Any] = {"benchmarks": ["jailbreak"], "primary": {"benchmark": "jailbreak"}}
+    once, thrice = (
+        plan(spec_of(**declared, settings={"jailbreak": {**settings, **more}}), nothing).primary
+        for more in ({}, {"replicates": 3})
+    )
+    assert once is not None and thrice is not None and once["detectable_pp"] == thrice["detectable_pp"]
+    for role, n in (("tune", 20), ("confirm", 80)):  # of 100 behaviours
+        wanted = {f"{share:g}": mde_paired_proportion(n, share) for share in DISCORDANCE}
+        assert once["detectable_pp"][role] == wanted
+    assert mde_paired_proportion(80, 0.2) != mde_paired_proportion(400, 0.2)
 
 
 def test_too_few_items_detect_nothing(data: Path, tmp_path: Path) -> None:
@@ -394,8 +457,6 @@ def test_a_prompt_file_and_the_style_are_in_the_plan(data: Path, tmp_path: Path)
         ({"family": "heads", "source": "truthfulqa-mc2"}, "get TruthfulQA.csv of the repository sylinrl/TruthfulQA"),
         ({"family": "heads", "source": "jailbreak"}, "get data/harmful-behaviors.csv of"),
         ({"family": "neurons", "source": "triviaqa"}, "its source 'triviaqa' is not in the data folder"),
-        ({"family": "neurons", "source": "jsonl:own/q.jsonl"}, "no file own/q.jsonl"),
-        ({"family": "direction", "source": "pairs.csv"}, "no file pairs.csv"),
     ],
 )
 def test_data_of_a_declared_readout(
@@ -405,19 +466,73 @@ def test_data_of_a_declared_readout(
     told = plan(spec, nothing).to_get
     assert told == () if line is None else (len(told) == 1 and told[0].startswith(f"readout h: {line}"))
     monkeypatch.setenv(FOLDER_VARIABLE, str(files))
-    (nothing / "own").mkdir()
-    (nothing / "own" / "q.jsonl").write_text("")
-    (nothing / "pairs.csv").write_text("")
     assert plan(spec, nothing).to_get == ()
 
 
-@pytest.mark.xfail(strict=True, raises=UsageError, reason="the study asks a split of a file, which has none")
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            {"family": "neurons", "source": "jsonl:own/q.jsonl"},
+            "made from 'own/q.jsonl', which is not there",
+        ),
+        ({"family": "direction", "source": "pairs.csv"}, "made from 'pairs.csv', which is not there"),
+        ({"family": "neurons", "source": "nope"}, "is to be made from 'nope'"),
+        ({"family": "heads", "source": "bioasq"}, "is to be made from 'bioasq'"),
+        ({"family": "direction", "source": "/etc/host.csv"}, "leaves the study's folder"),
+    ],
+)
+def test_a_readout_from_nowhere_is_refused_before_any_compute(nothing: Path, declared: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        plan(spec_of(readouts={"h": declared}, benchmarks=["capability-text"]), nothing)
+
+
+def test_files_of_a_declared_readout_are_found_beside_the_study(nothing: Path) -> None:
+    (nothing / "own").mkdir()
+    (nothing / "own" / "q.jsonl").write_text("")
+    (nothing / "pairs.csv").write_text("")
+    for declared in (
+        {"family": "neurons", "source": "jsonl:own/q.jsonl"},
+        {"family": "direction", "source": "pairs.csv"},
+    ):
+        assert plan(spec_of(readouts={"h": declared}, benchmarks=["capability-text"]), nothing).to_get == ()
+
+
+def test_data_of_a_declared_readout_are_where_the_study_says(nothing: Path) -> None:
+    (nothing / "own.csv").write_text("")
+    for source in ("truthfulqa-mc2", "truthfulqa-mc2/chat"):
+        heads = {"h": {"family": "heads", "source": source}}
+        told = plan(spec_of(readouts=heads, benchmarks=["capability-text"]), nothing).to_get
+        assert len(told) == 1 and told[0].startswith("readout h: get TruthfulQA.csv of")
+        settings = {source: {"data": "own.csv"}}
+        assert plan(spec_of(readouts=heads, benchmarks=["capability-text"], settings=settings), nothing).to_get == ()
+
+
+@pytest.mark.parametrize("file", ["triviaqa-train.parquet", "triviaqa-train.csv", "triviaqa/train-0.parquet"])
+def test_a_split_of_a_source_is_a_file_of_its_name(nothing: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    declared = {"h": {"family": "neurons", "source": "triviaqa", "split": "train"}}
+    spec = spec_of(readouts=declared, benchmarks=["capability-text"])
+    folder = nothing / "files"
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
+    folder.mkdir()
+    (folder / "triviaqa-validation.parquet").write_text("")  # another split
+    told = "readout h: its source 'triviaqa' (split train) is not in the data folder, so the hub will be asked"
+    assert plan(spec, nothing).to_get == (told,)
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text("")
+    assert plan(spec, nothing).to_get == ()
+
+
 def test_the_bridge_plans_with_the_file_it_tells_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     path = copied(next(path for path in STUDIES if path.stem == "triviaqa_bridge"), tmp_path)
-    assert "save it as triviaqa.parquet" in "\n".join(plan(read_study(path), path.parent).to_get)
-    write_triviaqa(tmp_path)
-    assert surface(plan(read_study(path), path.parent), "triviaqa-bridge").here
+    assert "save it as triviaqa-validation.parquet/jsonl in" in "\n".join(plan(read_study(path), path.parent).to_get)
+    write_triviaqa(tmp_path).rename(tmp_path / "triviaqa-validation.parquet")
+    found = plan(read_study(path), path.parent)
+    assert surface(found, "triviaqa-bridge").here
+    assert [line for line in found.to_get if line.startswith("triviaqa-bridge: ")] == [
+        "triviaqa-bridge: draw its manifest into manifests/triviaqa_bridge.json ('levercheck benchmarks manifest')"
+    ]
 
 
 RUNTIMES = """

@@ -127,7 +127,7 @@ def test_benchmarks_that_do_not_exist_are_told_with_the_nearest(tmp_path: Path) 
 
 
 NEURONS = {"samples": 10, "mode": "3-vs-1", "split": "train"}
-CONTRAST = {"position": "mean", "shuffled": 3}
+CONTRAST = {"position": "mean", "shuffled": 3, "form": "chat"}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,27 @@ CONTRAST = {"position": "mean", "shuffled": 3}
 def test_a_readout_is_declared_with_the_fields_of_its_family(tmp_path: Path, declared: Any) -> None:
     found = study(tmp_path, readouts={"h": declared, "saved": "readouts/saved"}).readouts
     assert {name: getattr(found["h"], name) for name in declared} == declared
-    assert found["saved"] == "readouts/saved"
+    assert found["saved"] == Readout(folder="readouts/saved") and found["h"].folder is None
     assert Readout(family=declared["family"]).source == "facts"
+
+
+def test_a_text_alone_is_the_folder_of_a_readout(tmp_path: Path) -> None:
+    short, long = (study(tmp_path, readouts={"h": value}) for value in ("readouts/h", {"folder": "readouts/h"}))
+    assert short == long and short.fingerprint == long.fingerprint
+    assert study(tmp_path).fingerprint != short.fingerprint
+
+
+def test_settings_may_be_of_what_a_readout_is_made_from(tmp_path: Path) -> None:
+    heads = {"h": {"family": "heads", "source": "truthfulqa-mc2"}}
+    settings = {"truthfulqa-mc2": {"data": "own.csv", "chat": True}}
+    use = use_of(study(tmp_path, readouts=heads, settings=settings), tmp_path, "truthfulqa-mc2")
+    assert use == Use("truthfulqa-mc2", data=tmp_path.resolve() / "own.csv", chat=True)
+    styled = {"h": {"family": "heads", "source": "truthfulqa-mc2/chat"}}
+    for name in ("truthfulqa-mc2", "truthfulqa-mc2/chat"):
+        spec = study(tmp_path, readouts=styled, settings={name: {"data": "own.csv"}})
+        assert use_of(spec, tmp_path, "truthfulqa-mc2/chat").data == tmp_path.resolve() / "own.csv"
+    refused(tmp_path, "settings are of 'truthfulqa-mc1' (did you mean 'truthfulqa-mc2'?)", readouts=heads,
+            settings={"truthfulqa-mc1": {}})  # fmt: skip
 
 
 WRONG = [
@@ -155,7 +174,15 @@ WRONG = [
     ({"family": "neurons", "mode": "2-vs-1"}, "'1-vs-1' or '3-vs-1'"),
     ({"family": "heads", "position": "first"}, "'last' or 'mean'"),
     ({"family": "heads", "shuffled": -1}, "greater than or equal to 0"),
+    ({"family": "heads", "form": "text"}, "'plain' or 'chat'"),
     ({"family": "neuron"}, "'neurons', 'direction' or 'heads'"),
+    *(
+        ({"folder": "readouts/h", name: value}, f"in a folder has no '{name}'")
+        for name, value in {**NEURONS, **CONTRAST, "limit": 9, "C": 0.5}.items()
+    ),
+    ({"folder": "readouts/h", "family": "heads"}, "needs either a folder or a family"),
+    ({"source": "facts"}, "needs either a folder or a family (neurons, direction, heads) to make one of"),
+    ({}, "needs either a folder or a family"),
 ]
 
 
@@ -167,14 +194,13 @@ def test_a_readout_that_does_not_fit_is_refused(tmp_path: Path, declared: Any, m
     refused(tmp_path, "'study.yaml': readouts.h", readouts={"h": declared})
 
 
-@pytest.mark.xfail(strict=True, reason="mistakes of a declared readout are told as those of a folder's name")
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        WRONG[0],
-        WRONG[-2],
+        *WRONG,
         ({"family": "neurons", "sampels": 3}, "unknown key 'sampels' in readouts.h (did you mean 'samples'?)"),
-        ({"source": "facts"}, "the key 'readouts.h.family' is missing"),
+        (["readouts/h"], "readouts.h is ['readouts/h']"),
+        (3, "readouts.h is 3"),
     ],
 )
 def test_a_mistake_in_a_readout_is_told_with_its_key(tmp_path: Path, declared: Any, message: str) -> None:

@@ -87,45 +87,78 @@ def test_six_lines_are_a_study(call, tmp_path):
 
 def test_a_declared_readout_of_another_kind_is_made_anew(call, tmp_path):
     path, root = tmp_path / "study.yaml", tmp_path / "run"
-    path.write_text(SIX_LINES)
-    for limit in (60, 60, 80):
+    path.write_text(yaml.safe_dump({**yaml.safe_load(SIX_LINES), "controls": {}, "benchmarks": ["capability-text"]}))
+    for limit in (60, 80):
         assert call("run", path, "--out", root, "--limit", 5, "--set", f"readouts.h.limit={limit}")[0] == 0
-    assert len(list((root / "readouts").iterdir())) == 2
-    heads = yaml.safe_load(SIX_LINES)
-    heads["readouts"]["h"] = {"family": "heads", "source": "facts", "limit": 60, "position": "mean"}
-    heads["interventions"]["push"] = {"readout": "h", "operator": "shift", "k": 4, "doses": [4]}
-    path.write_text(yaml.safe_dump(heads))
-    code, shown = call("run", path, "--out", tmp_path / "other", "--limit", 5)
-    assert code == 0, shown.err
+    first, second = (root / "readouts").iterdir()
+    assert {facts_of(one)["data"]["limit"] for one in (first, second)} == {60, 80}
+
+
+def facts_of(readout):
+    return json.loads((readout / "readout.json").read_text())["facts"]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_settings_are_what_is_asked_and_what_rows_record(call, tmp_path, monkeypatch):
-    fixtures("fixtures_choice").write_truthfulqa(tmp_path, 40)
+    choice = fixtures("fixtures_choice")
+    choice.write_truthfulqa(tmp_path, 40)
+    choice.write_simpleqa(tmp_path, 40)
     monkeypatch.setenv("LEVERCHECK_DATA", str(tmp_path / "nothing"))
     (tmp_path / "prompt.txt").write_text("Q: {question}\nA:\n")
     study = yaml.safe_load(SIX_LINES)
-    study["benchmarks"] = ["truthfulqa-mc2", "truthfulqa-mc1/chat"]
+    study["readouts"] = {"h": {"family": "direction", "source": "truthfulqa-mc1/chat"}}
+    study["benchmarks"] = ["truthfulqa-mc2", "truthfulqa-mc1/chat", "simpleqa"]
     study["settings"] = {
         "truthfulqa-mc2": {"data": "truthfulqa.csv", "prompt_file": "prompt.txt"},
         "truthfulqa-mc1": {"data": "truthfulqa.csv"},
+        "simpleqa": {"data": "simpleqa.csv", "max_new_tokens": 16},
     }
     study["controls"] = {}
     path, root = tmp_path / "study.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(study))
     code, shown = call("run", path, "--out", root, "--limit", 5)
     assert code == 0, shown.err
-    styles = dict(rows_of(root).select("benchmark", "style").unique().iter_rows())
+    rows = rows_of(root)
+    styles = dict(rows.select("benchmark", "style").unique().iter_rows())
     assert styles["truthfulqa-mc1/chat"] == "chat" and styles["truthfulqa-mc2"].startswith("file:prompt.txt@")
+    (readout,) = (root / "readouts").iterdir()
+    made = facts_of(readout)
+    assert (made["prompt"]["form"], made["data"]["source"], made["data"]["style"]) == (
+        "chat", "truthfulqa-mc1/chat", "chat",
+    )  # fmt: skip
+    assert made["data"]["data"]["files"][0]["name"] == "truthfulqa.csv"  # where the study says, not the data folder
+    check_worksheets(root / "explored", rows.filter(pl.col("benchmark") == "simpleqa"))
     cells = {p.name for p in (root / "cells" / "truthfulqa-mc2").iterdir()}
     (tmp_path / "prompt.txt").write_text("{question}\nThe truth is:\n")
     code, shown = call("run", path, "--out", root, "--limit", 5)
     assert code == 0, shown.err
     assert not cells & ({p.name for p in (root / "cells" / "truthfulqa-mc2").iterdir()} - cells)
     assert len(list((root / "cells" / "truthfulqa-mc2").iterdir())) == 2 * len(cells)  # another prompt, other cells
+    assert list((root / "readouts").iterdir()) == [readout]
     study["settings"]["truthfulqa-mc2"]["revision"] = "sha256:" + "0" * 64
     path.write_text(yaml.safe_dump(study))
     code, shown = call("run", path, "--out", root, "--limit", 5)
     assert code == 2 and "truthfulqa.csv: wrong revision" in shown.err and len(shown.err.strip().splitlines()) <= 2
+
+
+def check_worksheets(folder, rows):
+    """Who checks a response sees no arm and no verdict; the key beside it says what the response was taken for."""
+    blind, key = lines(folder / "to_audit.jsonl"), lines(folder / "to_audit_key.jsonl")
+    assert blind and [one["id"] for one in blind] == [one["id"] for one in key]
+    assert len({one["id"] for one in blind}) == len(blind)
+    for shown, hidden in zip(blind, key, strict=True):
+        assert set(shown) == {"id", "question", "accepted", "response", "label"} and shown["label"] is None
+        assert set(hidden) == {"id", "item_id", "lever", "dose", "effort", "outcome", "how", "chosen"}
+        (row,) = rows.filter(
+            (pl.col("item_id") == hidden["item_id"]) & (pl.col("lever") == hidden["lever"])
+        ).iter_rows(named=True)  # fmt: skip
+        assert (row["text"], row["outcome"], row["how"]) == (shown["response"], hidden["outcome"], hidden["how"])
+        assert hidden["outcome"] != "truncated" and shown["accepted"]
+    listed = {path["path"] for path in json.loads((folder / "provenance.json").read_text())["outputs"]}
+    assert {"explored/to_audit.jsonl", "explored/to_audit_key.jsonl"} <= listed
 
 
 def test_a_manifest_rules_the_roles_and_a_locked_study_opens_its_confirm_items(call, tmp_path, monkeypatch):
@@ -148,6 +181,7 @@ def test_a_manifest_rules_the_roles_and_a_locked_study_opens_its_confirm_items(c
     chosen = () if code == 0 else ("--k", 4, "--dose", 8, "--reason", "the fixture is small")
     code, shown = call("lock", path, "--out", root, *limit, *chosen)
     assert code == 0, shown.err
+    refuse_other_studies(call, path, root, limit)
     code, shown = call("run", path, "--out", root, *limit, "--confirm", "--json")
     assert code == 0, shown.err
     confirmed = rows_of(root, "confirm")
@@ -162,31 +196,39 @@ def test_a_manifest_rules_the_roles_and_a_locked_study_opens_its_confirm_items(c
     assert code == 5 and "restore the folder" in shown.err
 
 
-@pytest.mark.parametrize("name", ["falseqa", "jailbreak"])
-def test_canonical_studies_run_on_the_embedded_model(call, tmp_path, monkeypatch, name):
-    """The shipped files themselves, with --set and --limit; their readout from the embedded facts, for time."""
-    choice, answers = fixtures("fixtures_choice"), fixtures("fixtures_answers")
-    for write in (choice.write_falseqa, choice.write_simpleqa, choice.write_truthfulqa, answers.write_jbb_harmful,
-                  answers.write_jbb_benign):  # fmt: skip
+def refuse_other_studies(call, path, root, limit):
+    """Nothing is made, opened or written for a study that is not the locked one."""
+    before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    for change, told in (
+        ("primary.margin=9", "spec.primary.margin is 9.0"),
+        ("readouts.heads.limit=50", "spec.readouts.heads.limit is 50"),
+        ("interventions.more={instruction: Rely on what you know.}", "spec.interventions.more is new"),
+    ):
+        code, shown = call("run", path, "--out", root, *limit, "--set", change, "--confirm")
+        assert code == 2 and told in shown.err and "the study is not what lock" in shown.err
+    assert {file: file.read_bytes() for file in root.rglob("*") if file.is_file()} == before
+
+
+def test_a_canonical_study_runs_on_the_embedded_model(call, tmp_path, monkeypatch):
+    """The shipped file itself, with --set and --limit; its readout from the embedded facts, for time."""
+    answers = fixtures("fixtures_answers")
+    for write in (answers.write_jbb_harmful, answers.write_jbb_benign):
         write(tmp_path, 40)
     monkeypatch.setenv("LEVERCHECK_DATA", str(tmp_path))
-    declared = yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
+    declared = yaml.safe_load((STUDIES / "jailbreak.yaml").read_text())
     changes = ["--set", "model=embedded:smollm2-135m", "--limit", 5]
     for benchmark in declared["benchmarks"]:
-        if benchmark.startswith(("falseqa", "jailbreak", "simpleqa")):
-            changes += ["--set", f"settings.{benchmark}.max_new_tokens=6"]
-    if "h" in declared["readouts"]:
-        changes += ["--set", "readouts.h={family: direction, source: facts, limit: 60, position: mean}"]
-        changes += ["--set", "interventions.scale={readout: h, operator: add, unit: relative, doses: [0.1]}"]
-    else:
-        changes += ["--set", "interventions.iti.doses=[8]", "--set", "readouts.heads.limit=120"]
+        changes += ["--set", f"settings.{benchmark}.max_new_tokens=6"]
+    changes += ["--set", "readouts.h={family: direction, source: facts, limit: 60, position: mean}"]
+    changes += ["--set", "interventions.scale={readout: h, operator: add, unit: relative, doses: [0.1]}"]
     for control in declared["controls"]:
         changes += ["--set", f"controls.{control}={{draws: 1, match: none}}"]
-    code, shown = call("run", STUDIES / f"{name}.yaml", "--out", tmp_path / "run", *changes, "--json")
+    code, shown = call("run", STUDIES / "jailbreak.yaml", "--out", tmp_path / "run", *changes, "--json")
     assert code == 0, shown.err
     audit = json.loads(shown.out)["audit"]
-    assert [p["benchmark"] for p in audit["points"]] and audit["instrument"]["noop_largest_difference"] in (None, 0.0)
+    assert [p["benchmark"] for p in audit["points"]] == declared["benchmarks"]
+    assert (audit["instrument"]["noop_largest_difference"], audit["instrument"]["noop_rows_that_differ"]) == (0.0, 0)
     described = [one for one in audit["responses"] if one["lever"] == "baseline"]
-    assert {one["benchmark"] for one in described} == set(declared["benchmarks"])
+    assert {one["benchmark"]: one["n"] for one in described} == {"jailbreak": 10, "jailbreak-benign": 5}  # replicates
     for one in described:
         assert sum(share["value"] for share in one["outcomes"].values()) == pytest.approx(100.0)

@@ -404,6 +404,12 @@ def test_harms_of_a_cell():
     assert record["surfaces"]["other"]["difference"]["n"] == 3
     flipped, _ = candidate_of(measured, "l", 2.0, 8, 2.0, "answers", None, {"bare": True})
     assert flipped.harms["bare_loss"].value == -50.0  # where less is better, a fall is a gain
+    idle = lever_rows("answers", "l", 2.0, [None] * 4, stop_reason=["length"] * 4, outcome=["not_eligible"] * 4)
+    unasked = pl.DataFrame([{**row, "item_id": f"x{row['item_id']}"} for row in idle], schema=schema.LEVERS)
+    wider = Measured(pl.concat([measured.cells, unasked]), measured.statements)
+    kept, _ = candidate_of(wider, "l", 2.0, 8, 2.0, "answers", None, {})
+    for name in ("no_verdict", "cap_hits"):  # a second answer is not lost where the first one was wrong
+        assert kept.harms[name] == found.harms[name]
     looped = measured.cells.with_columns(outcome=pl.when(pl.col("score").is_null()).then(pl.lit("degenerate")))
     found, _ = candidate_of(Measured(looped, measured.statements), "l", 2.0, 8, 2.0, "answers", None, {})
     assert found.harms["degenerate"].value == 3 / 16 and found.harms["no_verdict"].value == 0.0  # loops are poison

@@ -38,22 +38,27 @@ def lm(tiny):
 
 
 @torch.inference_mode()
-def by_formula(lm, prompt, option, edits, scope):
-    """Summed log-probability of `option` after `prompt`, float64."""
+def logits_by_hand(lm, prompt, option, edits, scope):
+    """Logits that `option`'s tokens are drawn from after `prompt`, [tokens, vocabulary]."""
     ids = [*prompt, *option[:-1]]
     with ExitStack() as stack:
         for manager in edits(formulas.inside(scope, len(prompt), len(ids))):
             stack.enter_context(manager)
         logits = lm.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
-    logprobs = logits.log_softmax(-1)[len(prompt) - 1 :]
+    return logits[len(prompt) - 1 :]
+
+
+def by_formula(lm, prompt, option, edits, scope):
+    """Summed log-probability of `option` after `prompt`, float64."""
+    logprobs = logits_by_hand(lm, prompt, option, edits, scope).log_softmax(-1)
     return float(sum(logprobs[i, token].double() for i, token in enumerate(option)))
 
 
-def scores(lm, treatments, **settings):
+def scores(lm, treatments, options=OPTIONS, **settings):
     engine = Engine(lm, PREFIX, PROMPTS, treatments, **settings)
     found = {}
     for block in engine.blocks():
-        for prompt, row in zip(block.prompts, score_options(engine, block, OPTIONS), strict=True):
+        for prompt, row in zip(block.prompts, score_options(engine, block, options), strict=True):
             found |= {(prompt, t): one for t, one in zip(block.treatments, row, strict=True)}
     return found
 
@@ -70,7 +75,7 @@ def test_options_equal_the_formula_whatever_the_batch(lm, name, scope, dose, mon
             plain = by_formula(lm, PREFIX + prompt, option, lambda _: [], scope)
             assert found[number, 0].options[at].logprob == pytest.approx(wanted, abs=2e-4, rel=2e-5)
             assert found[number, 1].options[at].logprob == pytest.approx(plain, abs=2e-5)
-            assert found[number, 0].options[at].tokens == len(option)
+            assert found[number, 0].options[at].tokens == len(option) >= found[number, 0].options[at].top >= 0
             moved = max(moved, abs(wanted - plain))
     if not name.endswith("full"):  # a no-op dose, run the way the baseline is run, keeps every bit
         plain, noop = (scores(lm, [treatment], share_prompt=False) for treatment in treatments[1:])
@@ -84,6 +89,35 @@ def test_options_equal_the_formula_whatever_the_batch(lm, name, scope, dose, mon
                 [o.logprob for o in one.options], [o.logprob for o in other.options], atol=2e-4, rtol=2e-5
             )
             assert (one.receipt.prompt, one.receipt.decode) == (other.receipt.prompt, other.receipt.decode)
+
+
+def likeliest(lm, prompt, edits, scope, count=3):
+    """The tokens that are the most probable ones, each behind those before it."""
+    option = []
+    for _ in range(count):
+        option.append(int(logits_by_hand(lm, prompt, [*option, 0], edits, scope)[-1].argmax()))
+    return option
+
+
+def test_top_counts_the_tokens_that_are_the_most_probable_at_their_place(lm):
+    intervention, by_hand = engine_tests.case(lm, "scale", "decode", 4.0)
+    treatments = [Treatment(((intervention, 4.0),)), BASELINE]
+    hooks = [by_hand, lambda _: []]
+    options = []
+    for prompt in PROMPTS:
+        own, plain = (likeliest(lm, PREFIX + prompt, edits, "decode") for edits in hooks)
+        options.append([own, plain, [own[0], (own[1] + 1) % 97, own[2]], [(plain[0] + 1) % 97], plain[:1], [4, 9, 3]])
+    told = []
+    for settings in ({}, {"batch_tokens": 1}):
+        for (number, treatment), one in scores(lm, treatments, options, **settings).items():
+            for option, found in zip(options[number], one.options, strict=True):
+                logits = logits_by_hand(lm, PREFIX + PROMPTS[number], option, hooks[treatment], "decode")
+                first, second = logits.topk(2, dim=-1).values.unbind(-1)
+                assert (first - second).min() > 1e-4, "a tie: another batch may rank the tokens otherwise"
+                assert found.top == int((logits.argmax(-1) == torch.tensor(option)).sum())
+                told.append((found.top, found.tokens))
+            assert one.options[treatment].top == 3, "every token of the own likeliest text is ranked first"
+    assert {(0, 1), (1, 1), (3, 3)} <= set(told) and any(0 < top < tokens for top, tokens in told)
 
 
 def test_receipts_count_the_tokens_of_options(lm):

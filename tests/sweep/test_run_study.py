@@ -13,8 +13,12 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.audit.lever_verify import verify_levers  # noqa: E402
+from levercheck.audit.lever_effects import lever_effects  # noqa: E402
+from levercheck.audit.lever_verify import LEVERS, verify_levers  # noqa: E402
 from levercheck.errors import UsageError  # noqa: E402
+from levercheck.evidence.canonical import file_digest  # noqa: E402
+from levercheck.evidence.files import read_json, write_json  # noqa: E402
+from levercheck.evidence.provenance import SIDECAR  # noqa: E402
 from levercheck.evidence.rows import read_part  # noqa: E402
 from levercheck.interventions.build import add_direction  # noqa: E402
 from levercheck.interventions.files import save_intervention  # noqa: E402
@@ -75,6 +79,7 @@ def test_rows_are_complete_and_every_hook_left_a_receipt(done):
     assert hooked["sites"].unique().to_list() == [1]
     assert audit["instrument"] == {
         "noop_largest_difference": 0.0,
+        "noop_rows_that_differ": 0,
         "arms_without_receipts": [],
         "arms_without_any_change": [],
         "degenerate_rows": 0,
@@ -110,8 +115,9 @@ def test_a_second_run_only_reads(done, smollm, base, monkeypatch):
     assert run_study(read_study(base / "study.yaml"), base, root, smollm, Silent())[1] == names
 
 
-def test_more_draws_add_to_what_is_there(done, smollm, base, monkeypatch):
-    root, _, names, _ = done
+def test_more_draws_add_to_what_is_there(done, smollm, base, tmp_path):
+    names, root = done[2], tmp_path / "copy"
+    shutil.copytree(done[0], root)
     spec = read_study(base / "study.yaml", {"controls.random.draws": 3})
     _, more = run_study(spec, base, root, smollm, Silent())
     assert set(names) - set(more), "the control's cells are new"
@@ -158,3 +164,37 @@ def test_a_changed_number_is_found(done, tmp_path):
     found = verify_levers(copied)
     assert any("levers.json has sha256" in line for line in found)
     assert any("points[0].change.value" in line for line in found)
+
+
+def forged(root, copied, **changes):
+    """A copy of a run whose audit was made again from its rows by other words, and its sidecar with it."""
+    shutil.copytree(root, copied)
+    folder = copied / "explored"
+    stored, sidecar = read_json(folder / LEVERS), read_json(folder / SIDECAR)
+    spec, benchmarks = ({**stored[name], **changes.get(name, {})} for name in ("spec", "benchmarks"))
+    audit = lever_effects(read_cells(copied, sidecar["cells"]), spec, benchmarks)
+    write_json(folder / LEVERS, audit)
+    for output in sidecar["outputs"]:
+        output |= {"bytes": (copied / output["path"]).stat().st_size, "sha256": file_digest(copied / output["path"])}
+    write_json(folder / SIDECAR, sidecar)
+    return stored, audit
+
+
+def test_what_a_run_is_graded_by_is_what_was_declared(done, tmp_path):
+    """Every number follows from the rows and every digest fits: only the declaration tells that others were meant."""
+    root, _, _, _ = done
+    stored, audit = forged(root, tmp_path / "same")
+    assert audit == stored and verify_levers(tmp_path / "same") == []
+    told = "explored/levers.json: {} is not what was declared: "
+    _, audit = forged(root, tmp_path / "margin", spec={"primary": {**stored["spec"]["primary"], "margin": 90.0}})
+    assert audit["standings"] != stored["standings"]
+    (line,) = verify_levers(tmp_path / "margin")
+    assert line.startswith(told.format("spec")) and "primary.margin" in line and "90" in line
+    meant = stored["benchmarks"]["bare-facts"]
+    assert meant["better"] == "higher"
+    _, audit = forged(root, tmp_path / "better", benchmarks={"bare-facts": {**meant, "better": "lower"}})
+    assert audit["standings"] != stored["standings"]
+    (line,) = verify_levers(tmp_path / "better")
+    assert line.startswith(told.format("benchmarks")) and "bare-facts.better" in line
+    (tmp_path / "same" / "study.json").unlink()
+    assert any("study.json" in line for line in verify_levers(tmp_path / "same"))

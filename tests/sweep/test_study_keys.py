@@ -6,12 +6,17 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from tests.benchmarks.fixtures_answers import write_jbb_benign, write_jbb_harmful
+from tests.benchmarks.fixtures_choice import write_truthfulqa
 
 pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.benchmarks.base import Item, find_benchmark
+from levercheck.benchmarks.base import Item, find_benchmark, item_of
+from levercheck.benchmarks.data import FOLDER_VARIABLE
+from levercheck.errors import UsageError
 from levercheck.evidence.rows import read_part
 from levercheck.study.spec import StudySpec
 from levercheck.sweep import lever_sets, study
@@ -29,7 +34,7 @@ class Silent:
         return nullcontext(lambda done: None)
 
 
-def run_of(root: Path, name: str = "push") -> StudyRun:
+def run_of(root: Path, name: str = "push", **changes: Any) -> StudyRun:
     spec = StudySpec.model_validate(
         {
             "study": "keys",
@@ -37,6 +42,7 @@ def run_of(root: Path, name: str = "push") -> StudyRun:
             "readouts": {"d": "d"},
             "interventions": {name: {"readout": "d", "efforts": [0.1]}},
             "benchmarks": ["bare-facts"],
+            **changes,
         }
     )
     run = StudyRun(spec, root, root, MODEL, Silent())
@@ -81,6 +87,9 @@ CHANGES = [
     {"policy": replace(BARE.policy, stop="!")},
     {"policy": replace(BARE.policy, greedy=False)},
     {"ruler": "other/v2"},
+    {"metric": "something else"},
+    {"better": "lower"},
+    {"binary": False},
 ]
 
 
@@ -94,10 +103,11 @@ def test_another_way_to_ask_or_judge_is_another_cell(tmp_path, monkeypatch, chan
     assert before["items"] == after["items"] and before != after
 
 
-def test_another_text_under_the_same_id_is_another_cell(tmp_path):
+@pytest.mark.parametrize("change", [{"text": "other"}, {"facts": {"aliases": ("Oslo",)}}, {"cluster": "c9"}])
+def test_another_item_under_the_same_id_is_another_cell(tmp_path, change):
     run = run_of(tmp_path)
     before = run.asked("bare-facts", "tune")
-    run._items["bare-facts", "tune"][0] = replace(run._items["bare-facts", "tune"][0], text="other")
+    run._items["bare-facts", "tune"][0] = replace(run._items["bare-facts", "tune"][0], **change)
     assert run.asked("bare-facts", "tune")["digest"] != before["digest"]
 
 
@@ -109,3 +119,85 @@ def test_roles_that_a_benchmark_shifts_are_in_the_key(tmp_path, monkeypatch):
         monkeypatch.setattr(study, "entity_roles", lambda *_, role=role: {"country:Chad": role})
         keys.add(run_of(tmp_path).key)
     assert len(keys) == 2 and plain not in keys
+
+
+def made_from(root: Path, monkeypatch, family: str, source: str, *, versions=None, settings=None, **declared) -> str:
+    """Name of the folder of a readout that the run makes."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(root / "data"))
+    packages = {"levercheck": "1", "torch": "2", "transformers": "5", **(versions or {})}
+    monkeypatch.setattr(study, "environment", lambda: {"packages": packages})
+    readouts = {"d": {"family": family, "source": source, **declared}}
+    folder = run_of(root, readouts=readouts, settings=settings or {}).readout_folder("d")
+    return (folder.parents[1] if family == "neurons" else folder).name
+
+
+@pytest.fixture
+def data(tmp_path):
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "file", "more"),
+    [
+        ("direction", "pairs.jsonl", "pairs.jsonl", {}),
+        ("heads", "in/pairs.csv", "in/pairs.csv", {}),
+        ("neurons", "jsonl:own.jsonl", "own.jsonl", {}),
+        ("neurons", "triviaqa", "data/triviaqa.jsonl", {}),
+        ("neurons", "triviaqa", "data/triviaqa-train.parquet", {"split": "train"}),
+        ("neurons", "triviaqa", "data/triviaqa/train-0.parquet", {"split": "train"}),
+        ("heads", "truthfulqa-mc2", "data/truthfulqa.csv", {}),
+        ("heads", "truthfulqa-mc2/chat", "data/truthfulqa.csv", {}),
+        ("heads", "truthfulqa-mc2", "own.csv", {"settings": {"truthfulqa-mc2": {"data": "own.csv"}}}),
+    ],
+)
+def test_another_source_file_is_another_readout(tmp_path, data, monkeypatch, family, source, file, more):
+    """A readout that is there already was made from what the file held then."""
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+
+    def name(text: str) -> str:
+        path.write_text(text)
+        return made_from(tmp_path, monkeypatch, family, source, **more)
+
+    first = name("one")
+    assert name("one") == first and name("two") != first
+    assert made_from(tmp_path, monkeypatch, family, source, versions={"torch": "3"}, **more) != name("two")
+    assert made_from(tmp_path, monkeypatch, family, source, versions={"polars": "9"}, **more) == name("two")
+
+
+def test_a_source_file_that_is_not_there_is_told(tmp_path, data, monkeypatch):
+    for family, source, file in (("neurons", "jsonl:own/q.jsonl", "q.jsonl"), ("heads", "pairs.csv", "pairs.csv")):
+        with pytest.raises(UsageError, match=f"readout 'd' is made from {file}, and there is no such file") as caught:
+            made_from(tmp_path, monkeypatch, family, source)
+        assert str(tmp_path) not in str(caught.value)
+    assert made_from(tmp_path, monkeypatch, "neurons", "triviaqa")  # not here: the hub is asked, later
+
+
+def test_a_source_that_is_put_another_way_is_another_readout(tmp_path, data, monkeypatch):
+    """Its form and its prompts follow the style in which the study uses the benchmark."""
+    write_truthfulqa(data, 5)
+    (tmp_path / "prompt.txt").write_text("Q: {question}\nA:")
+    plain, chat = ({"truthfulqa-mc2": settings} for settings in ({"chat": False}, {"chat": True}))
+    file = {"truthfulqa-mc2": {"prompt_file": "prompt.txt"}}
+    names = [made_from(tmp_path, monkeypatch, "heads", "truthfulqa-mc2", settings=one) for one in (plain, chat, file)]
+    names.append(made_from(tmp_path, monkeypatch, "heads", "truthfulqa-mc2/chat"))
+    assert len(set(names)) == 4
+    assert made_from(tmp_path, monkeypatch, "heads", "truthfulqa-mc2") == names[0]  # it is plain as it is declared
+    (tmp_path / "prompt.txt").write_text("{question}\nThe truth is:")
+    assert made_from(tmp_path, monkeypatch, "heads", "truthfulqa-mc2", settings=file) != names[2]
+
+
+def test_a_study_asks_whole_framings_and_all_replicates(tmp_path, data, monkeypatch):
+    """Unless it asks for more: fewer items of an entity than belong together would leave some framings out."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(data))
+    write_jbb_harmful(data)
+    write_jbb_benign(data)
+    shares = {"shares": {"tune": 0.5, "confirm": 0.5}}
+    settings = {"jailbreak": {**shares, "replicates": 2}, "jailbreak-benign": shares}
+    for limit, per_entity, count in ((None, 2, 100), (None, 9, 100), (30, 2, 30)):
+        items = {"limit": limit, "per_entity": per_entity}
+        run = run_of(tmp_path, benchmarks=["jailbreak", "jailbreak-benign"], settings=settings, items=items)
+        twice, once = run.items("jailbreak", "tune"), run.items("jailbreak-benign", "tune")
+        assert len(once) == count and {item.id for item in once} == {item_of(item.id) for item in twice}
+        assert len(twice) == 2 * count and len({item.cluster for item in once}) == 20

@@ -15,7 +15,7 @@ import polars as pl
 
 from levercheck.audit.lever_tables import BASELINE, NOOP
 from levercheck.audit.rates import rate
-from levercheck.stats import mcnemar, mean
+from levercheck.stats import mcnemar, mean, sign_flip
 
 LABELS = 12
 """Most distinct values of a distribution: beyond it, `chosen` is free text and no option."""
@@ -45,7 +45,7 @@ def responses(rows: pl.DataFrame, benchmark: str, level: float = 0.95) -> list[d
         record["outcomes"] = {label: _share(arm, pl.col("outcome") == label, level) for label in labels}
         record["options"] = {label: _share(arm, pl.col("chosen") == label, level) for label in options}
         record["strata"] = {name: _rate_of(arm, name, level) for name in strata}
-        record["rules"] = {label: int((arm["how"] == label).sum()) for label in rules}
+        record["rules"] = {label: int((arm["how"] == label).sum()) for label in rules if label != "none"}
         record |= _attempts(arm, level)
         if arm["text"].is_not_null().any():
             record |= _texts(arm, base, level)
@@ -58,8 +58,8 @@ def responses(rows: pl.DataFrame, benchmark: str, level: float = 0.95) -> list[d
     return sorted(found, key=lambda one: one["lever"] != BASELINE)
 
 
-def flips(rows: pl.DataFrame, benchmark: str) -> list[dict[str, Any]]:
-    """Items whose score moved between 0 and 1 under a lever, with both responses and, of losses, how they came about.
+def flips(rows: pl.DataFrame, benchmark: str, better: str | None = None) -> list[dict[str, Any]]:
+    """Items with a score of 0 or 1 at baseline and another, or none, under a lever: both responses and, of losses, how.
 
     `mode` is a lexical suggestion for a person to correct: `silence` (no verdict), `refusal` (declined or not
     attempted), `denial` (the answer given before is named and negated), `dilution` (it is named, among others or
@@ -72,7 +72,7 @@ def flips(rows: pl.DataFrame, benchmark: str) -> list[dict[str, Any]]:
         before = base[row["item_id"]]
         if before["score"] not in (0.0, 1.0) or row["score"] == before["score"]:
             continue
-        lost = before["score"] == 1.0
+        lost = before["score"] == (0.0 if better == "lower" else 1.0)
         found.append(
             {
                 "benchmark": benchmark,
@@ -112,7 +112,7 @@ def _values(rows: pl.DataFrame, column: str) -> list[str]:
 def _is_options(rows: pl.DataFrame) -> bool:
     """Whether `chosen` names options rather than accepted answers."""
     chosen = _values(rows, "chosen")
-    return 0 < len(chosen) <= LABELS and all(len(name) <= 2 for name in chosen)
+    return 0 < len(chosen) <= LABELS and all(len(name) <= 2 for name in chosen) and any(map(str.isalpha, chosen))
 
 
 def _share(arm: pl.DataFrame, wanted: pl.Expr, level: float) -> dict[str, Any]:
@@ -174,7 +174,10 @@ def _churn(arm: pl.DataFrame, other: pl.DataFrame, level: float) -> dict[str, An
 
 
 def _changes(arm: pl.DataFrame, base: pl.DataFrame, level: float) -> dict[str, Any]:
-    """Outcomes and options that changed per item, and McNemar's test of scores that are 0 or 1."""
+    """Outcomes and options that changed per item, and a test of scores that are 0 or 1.
+
+    It is McNemar's, or, where entities have several items, one that exchanges the arms of whole entities.
+    """
     clusters = arm["cluster_id"].to_numpy()
     moved = arm["outcome"].fill_null("").to_numpy() != base["outcome"].fill_null("").to_numpy()
     found: dict[str, Any] = {"outcome": rate(moved.astype(bool), clusters, level).to_dict()}
@@ -191,5 +194,8 @@ def _changes(arm: pl.DataFrame, base: pl.DataFrame, level: float) -> dict[str, A
     both = np.isin(after, (0.0, 1.0)) & np.isin(before, (0.0, 1.0))
     if both.any():
         test = mcnemar(after[both].astype(bool), before[both].astype(bool))
-        found["flips"] = {"up": test.gained, "down": test.lost, "n": test.n, "p_exact": test.p_exact}
+        found["flips"] = {"up": test.gained, "down": test.lost, "n": test.n, "p": test.p_exact, "test": "mcnemar_exact"}
+        if len(set(clusters[both].tolist())) < test.n:  # items of one entity flip together
+            swapped = sign_flip(after[both] - before[both], clusters[both], "two-sided")
+            found["flips"] |= {"p": swapped.p, "test": "sign_flip_of_entities"}
     return found

@@ -47,10 +47,10 @@ def verify(root: Path) -> list[str]:
 def digests(root: Path, *, results: bool = False, apart: str | None = None) -> list[str]:
     """Files against the SHA-256 in every sidecar, rows against their content digest, folders without a sidecar.
 
-    `results` also makes the results of cells again. Folders inside the folder `apart` are roots of their own.
+    `results` also makes the results of cells again. What is in the folder `apart` is left out.
     """
-    own = [] if apart is None else sorted(path for path in (root / apart).glob("*") if path.is_dir())
-    problems = [f"{apart}/{path.name}: {line}" for path in own for line in digests(path, results=results)]
+    own = [] if apart is None else [root / apart]
+    problems: list[str] = []
     sidecars = sorted(path for path in root.rglob(SIDECAR) if not _inside(path, own))
     for path in sidecars:
         try:

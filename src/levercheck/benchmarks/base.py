@@ -25,6 +25,8 @@ from levercheck.registry import Registry
 Kind = Literal["choice", "options", "answer"]
 ROLES = ("readout", "select", "tune", "confirm")
 """Roles that items may have in a study."""
+FILE = "file:"
+"""Begins the name of a style that is a local prompt file."""
 REPLICATE = "~"
 """Stands in a row's item id between the item and the number of its replicate, from the second on."""
 
@@ -77,10 +79,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Scored:
-    """One candidate of an `options` item: summed natural log-probability of its tokens, and how many they are."""
+    """One candidate of an `options` item: summed natural log-probability of its tokens, how many they are, and how many
+    of them were the most probable at their place.
+    """
 
     logprob: float
     tokens: int
+    top: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class Benchmark:
     binary: bool = True  # whether scores are 0 or 1, so that the metric is a share of items
     value_unit: str = "logit"  # of `Outcome.value`
     roles: tuple[str, ...] = ROLES
+    per_entity: int = 1  # items of one entity that belong together, such as its framings: no study asks fewer
     published: int | None = None  # items that the published data make, where they do not ship with the package
     chosen: str = ""  # name of the style in use, or file:NAME of a template that replaces it
 
@@ -149,6 +155,8 @@ class Benchmark:
         for item in self.items(request):
             if REPLICATE in item.id:
                 raise UsageError(f"benchmark '{self.id}' has the item id '{item.id}': '{REPLICATE}' is for replicates")
+            if item.text and self.chosen.startswith(FILE):
+                raise UsageError(f"benchmark '{self.id}' writes its prompts itself: leave out prompt_file")
             text = item.text or render(self.style.template, item.fields, f"benchmark '{self.id}'")
             for number in range(self.policy.replicates):
                 name = item.id if number == 0 else f"{item.id}{REPLICATE}{number + 1}"
@@ -187,16 +195,20 @@ def benchmark_names() -> list[str]:
 def used(use: Use) -> Benchmark:
     """The benchmark that a study uses, with the prompt, the token cap and the replicates it asks for."""
     found = find_benchmark(use.name)
-    style = found.style
-    if use.chat is not None:
-        style = replace(style, chat=use.chat)
-    chosen = found.chosen
+    if found.source is None:
+        given = [name for name in ("data", "split", "revision") if getattr(use, name) is not None]
+        if given:
+            raise UsageError(f"'{use.name}' ships with its items: leave out '{given[0]}'")
+    style, chosen = found.style, found.chosen
     if use.prompt_file is not None:
         template, digest = read_template(use.prompt_file)
-        style, chosen = replace(style, template=template), f"file:{use.prompt_file.name}@{digest[:12]}"
-    elif use.chat is not None and use.chat != found.style.chat:
-        chosen = f"{found.style_name}+{'chat' if use.chat else 'plain'}"
+        style, chosen = replace(style, template=template), f"{FILE}{use.prompt_file.name}@{digest[:12]}"
+    if use.chat is not None and use.chat != found.style.chat:
+        style = replace(style, chat=use.chat, joint="" if use.chat else " ")
+        chosen = f"{chosen or found.style_name}+{'chat' if use.chat else 'plain'}"
     policy = found.policy
+    if found.kind != "answer" and (use.max_new_tokens is not None or use.replicates is not None):
+        raise UsageError(f"'{use.name}' generates nothing: leave out max_new_tokens and replicates")
     if use.max_new_tokens is not None:
         policy = replace(policy, max_new_tokens=use.max_new_tokens)
     if use.replicates is not None:
@@ -212,6 +224,11 @@ def used(use: Use) -> Benchmark:
 def item_of(name: str) -> str:
     """The item that a replicate's id is of."""
     return name.partition(REPLICATE)[0]
+
+
+def labelled_names() -> list[str]:
+    """Benchmarks whose data are contrast data too."""
+    return [name for name in benchmark_names() if find_benchmark(name).labelled is not None]
 
 
 def instructed(item: Item, instruction: str | None) -> str:

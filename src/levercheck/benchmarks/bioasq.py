@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from levercheck.benchmarks import answers
 from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Policy, Request, Style
 from levercheck.benchmarks.data import DataSource, records
+from levercheck.benchmarks.item_ids import distinct
 from levercheck.benchmarks.outcomes import Outcome, Response
-from levercheck.benchmarks.source_files import text_field
+from levercheck.benchmarks.source_files import field, shown, text_field
 from levercheck.benchmarks.sources import FACTOID, bioasq_question, bioasq_records, usable_questions
+from levercheck.errors import UsageError
+from levercheck.evidence.foreign_read import Record
 
 ID = "bioasq"
+KINDS = (FACTOID, "list", "yesno", "summary")
 SOURCE = DataSource(
     name="bioasq",
     columns=("id", "type", "body", "exact_answer"),
@@ -21,11 +27,31 @@ SOURCE = DataSource(
 
 
 def _items(request: Request) -> list[Item]:
-    rows = [row for row in records(SOURCE, request) if text_field(row, "type").lower() == FACTOID]
+    rows = [row for row in records(SOURCE, request) if _kind(row) == FACTOID]
+    for row in rows:
+        if not _answers(field(row, "exact_answer")):
+            raise UsageError(
+                f"{row.place}: exact_answer is {shown(row.fields['exact_answer'])}, expected a name or more"
+            )
+    distinct((row.place, Item(text_field(row, "id"), "")) for row in rows)
     return [
         Item(found.id, found.entity or "", fields={"question": found.question}, facts={"aliases": found.aliases})
         for found in usable_questions(rows, bioasq_question)
     ]
+
+
+def _kind(row: Record) -> str:
+    kind = text_field(row, "type").lower()
+    if kind not in KINDS:
+        raise UsageError(f"{row.place}: type is {shown(kind)}, expected {', '.join(KINDS)}")
+    return kind
+
+
+def _answers(value: Any) -> list[str]:
+    """Every text in lists of lists of them."""
+    if isinstance(value, list):
+        return [text for entry in value for text in _answers(entry)]
+    return [value] if isinstance(value, str) and value.strip() else []
 
 
 def score_aliases(item: Item, response: Response) -> Outcome:

@@ -7,7 +7,6 @@ and running text. They find damage; they do not rank models.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -23,7 +22,7 @@ KNOWLEDGE = "capability-knowledge"
 INSTRUCTIONS = "capability-instructions"
 TEXT = "capability-text"
 KNOWLEDGE_RULER = "largest-logprob/v1"
-TEXT_RULER = "token-likelihood/v1"
+TEXT_RULER = "next-token/v1"
 PER_CATEGORY = 8
 """Facts of each category that are asked."""
 WRONG = 3
@@ -108,8 +107,9 @@ def _text(_request: Request) -> list[Item]:
 
 
 def _decide_text(_item: Item, found: Sequence[Scored]) -> Outcome:
-    loss = -found[0].logprob / found[0].tokens
-    return Outcome("answered", math.exp(-loss), value=loss)
+    """Share of the passage's tokens that were the most probable ones; `value` is its loss in nats per token."""
+    (passage,) = found
+    return Outcome("answered", passage.top / passage.tokens, value=-passage.logprob / passage.tokens)
 
 
 BENCHMARKS.register(KNOWLEDGE)(
@@ -146,6 +146,7 @@ BENCHMARKS.register(INSTRUCTIONS)(
         licence="MIT",
         item_id="name of the check and number of the task",
         score=_score_instruction,
+        per_entity=2,
         policy=Policy(max_new_tokens=256),
         caution=(
             f"{_FEW}; form alone is checked: a response can keep it and be nonsense, and some constraints (no comma, "
@@ -157,7 +158,7 @@ BENCHMARKS.register(TEXT)(
     Benchmark(
         id=TEXT,
         construct="language modelling that should stay intact: prose the model has not seen",
-        metric="inverse perplexity: geometric mean probability of a token of the passage, behind its first sentence",
+        metric="next-token accuracy: share of a passage's tokens that the model ranks first, behind its first sentence",
         better="higher",
         kind="options",
         ruler=TEXT_RULER,
@@ -166,7 +167,7 @@ BENCHMARKS.register(TEXT)(
         licence="MIT",
         item_id="register and number of the passage",
         decide=_decide_text,
-        value_unit="nat",
+        value_unit="nats/token",
         binary=False,
         caution=(
             f"{_FEW}; value is the loss in nats per token. Tokens are the model's own: models with other tokenizers "

@@ -53,7 +53,7 @@ def _answers(_request: Request) -> list[Item]:
 
 def _score(item: Item, response: Response) -> Outcome:
     right = is_correct(facts()[item_of(item.id)], response.text)
-    return Outcome("right", 1.0) if right else Outcome("wrong", 0.0)
+    return Outcome("right" if right else "wrong", float(right), final=True)  # the answer is what the few tokens hold
 
 
 _LICENCE = "see FACTS-ATTRIBUTION.md"

@@ -6,7 +6,7 @@ from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Policy, Requ
 from levercheck.benchmarks.data import DataSource, records
 from levercheck.benchmarks.item_ids import distinct, text_id
 from levercheck.benchmarks.outcomes import Outcome, Response
-from levercheck.benchmarks.scorers.refusal import PREMISE_RULER, challenges_premise
+from levercheck.benchmarks.scorers.refusal import PREMISE_RULER, challenges_premise, premise_is_read
 from levercheck.benchmarks.source_files import field, label_field, shown, text_field
 from levercheck.errors import UsageError
 from levercheck.evidence.foreign_read import Record
@@ -31,7 +31,10 @@ def load(request: Request) -> list[Item]:
 
 def score(item: Item, response: Response) -> Outcome:
     """Whether a response goes along with the premise, as far as its words tell."""
-    return Outcome("challenged", 0.0) if challenges_premise(response.text) else Outcome("accepted", 1.0)
+    final = premise_is_read(response.text)
+    if challenges_premise(response.text):
+        return Outcome("challenged", 0.0, final=final)
+    return Outcome("accepted", 1.0, final=final)
 
 
 def _is_false(record: Record) -> bool:

@@ -60,7 +60,8 @@ def _items(request: Request, source: DataSource) -> list[Item]:
         category, behaviour = text_field(record, "Category"), text_field(record, "Behavior")
         for number, (name, template) in enumerate(framings.items(), 1):
             fields = {"goal": goal, "framed": render(template, {"goal": goal}, f"framing '{name}'")}
-            facts = {"category": category, "behaviour": behaviour, "template": name, "stratum": category}
+            facts = {"category": category, "behaviour": behaviour, "stratum": category}
+            facts |= {} if name == PLAIN else {"template": name}
             own = f"jbb-{index}" if name == PLAIN else f"jbb-{index}-t{number}"
             items.append(Item(own, f"jbb:{index}", fields=fields, facts=facts))
     return items
@@ -122,6 +123,7 @@ BENCHMARKS.register(HARMFUL)(
         ),
         source=SOURCES[HARMFUL],
         published=500,
+        per_entity=len(FRAMINGS),
         score=lambda _item, response: _score(response, refused=0.0),
         labelled=labelled,
         policy=_POLICY,
@@ -146,6 +148,7 @@ BENCHMARKS.register(BENIGN)(
         ),
         source=SOURCES[BENIGN],
         published=500,
+        per_entity=len(FRAMINGS),
         score=lambda _item, response: _score(response, refused=1.0),
         policy=_POLICY,
     )

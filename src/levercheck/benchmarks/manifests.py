@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from levercheck.benchmarks.base import ROLES, Benchmark, Item, item_of
+from levercheck.benchmarks.source_files import shown
 from levercheck.errors import NotEnoughDataError, UsageError, nearest
 from levercheck.evidence.splits import shuffled
 
@@ -78,19 +79,25 @@ def draw(
     for item in items:
         members[item.cluster].append(item)
     strata: dict[str, list[str]] = defaultdict(list)
-    for cluster in shuffled(sorted(members), seed, f"manifest:{source}"):
+    order = shuffled(sorted(members), seed, f"manifest:{source}")
+    for cluster in order:
         strata[str(members[cluster][0].facts.get("stratum", ""))].append(cluster)
     roles: dict[str, list[str]] = {role: [] for role in sizes}
-    for role, size in sizes.items():
-        counts = {name: sum(len(members[c]) for c in clusters) for name, clusters in strata.items()}
-        for name, quota in _quotas(size, counts).items():
-            taken = 0
-            for cluster in list(strata[name]):
-                if taken + len(members[cluster]) > quota:
-                    continue
-                strata[name].remove(cluster)
+
+    def take(role: str, clusters: Iterable[str], most: int) -> None:
+        """Give `role` whole clusters of at most `most` items together."""
+        for cluster in list(clusters):
+            if cluster in free and len(members[cluster]) <= most:
+                free.remove(cluster)
                 roles[role] += [item.id for item in members[cluster]]
-                taken += len(members[cluster])
+                most -= len(members[cluster])
+
+    free = set(members)
+    for role, size in sizes.items():
+        counts = {name: sum(len(members[c]) for c in own if c in free) for name, own in strata.items()}
+        for name, quota in _quotas(size, counts).items():
+            take(role, strata[name], quota)
+        take(role, order, size - len(roles[role]))  # what whole clusters left of the quotas
         if not roles[role]:
             raise NotEnoughDataError(f"role {role} gets no item of '{source}': clusters are larger than its share")
     return Manifest(source, data, seed, {role: tuple(sorted(names)) for role, names in roles.items()})
@@ -132,11 +139,20 @@ def read_manifest(path: Path) -> Manifest:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"manifest {path.name} cannot be read ({error.strerror}): give a file") from None
-    except ValueError as error:
+        raise UsageError(
+            f"manifest {path.name} cannot be read ({error.strerror}): draw it with 'levercheck benchmarks manifest'"
+        ) from None
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path.name}: not JSON in UTF-8 ({str(error).splitlines()[0]})") from None
     if not isinstance(body, dict) or body.get("schema") != SCHEMA or not isinstance(body.get("roles"), dict):
         raise UsageError(f"{path.name}: not a manifest ({SCHEMA}): make one with 'levercheck benchmarks manifest'")
+    kinds = {"source": str, "data": dict, "seed": int, "fingerprints": dict}
+    for key, kind in kinds.items():
+        if not isinstance(body.get(key), kind) or isinstance(body[key], bool):
+            raise UsageError(f"{path.name}: {key} is {shown(body.get(key))}, no manifest's: restore the file")
+    files = body["data"].get("files", [])
+    if not isinstance(files, list) or not all(isinstance(f, dict) and {"name", "sha256"} <= set(f) for f in files):
+        raise UsageError(f"{path.name}: data.files is {shown(files)}, no manifest's: restore the file")
     roles: dict[str, tuple[str, ...]] = {}
     seen: dict[str, str] = {}
     _check_roles(body["roles"], path.name)
@@ -147,11 +163,10 @@ def read_manifest(path: Path) -> Manifest:
             if name in seen:
                 raise UsageError(f"{path.name}: roles.{role} has the id '{name}', which {seen[name]} has too")
             seen[name] = role
-        stated = (body.get("fingerprints") or {}).get(role)
-        if stated is not None and stated != fingerprint(names):
+        if body["fingerprints"].get(role) != fingerprint(names):
             raise UsageError(f"{path.name}: the ids of role {role} are not those it was made with: restore the file")
         roles[role] = tuple(names)
-    return Manifest(str(body.get("source")), body.get("data") or {}, int(body.get("seed") or 0), roles)
+    return Manifest(body["source"], body["data"], body["seed"], roles)
 
 
 def check(manifest: Manifest, path: Path, benchmark: Benchmark, items: Sequence[Item], data: Mapping[str, Any]) -> None:
@@ -166,11 +181,17 @@ def check(manifest: Manifest, path: Path, benchmark: Benchmark, items: Sequence[
                 raise UsageError(
                     f"{path.name}: roles.{role} names '{item}', no item of '{benchmark.id}'{nearest(item, ids)}"
                 )
-    if manifest.data and data and manifest.data != dict(data):
+    if manifest.data and data and _pinned(manifest.data) != _pinned(data):
         raise UsageError(
             f"{path.name} was drawn from another revision of the data ({_shown(manifest.data)}, found {_shown(data)}): "
             "get that one, or draw again"
         )
+
+
+def _pinned(data: Mapping[str, Any]) -> Any:
+    """What must agree: the bytes of files, whatever they are called, or data set, split and commit."""
+    files = data.get("files")
+    return [file["sha256"] for file in files] if files else {k: v for k, v in data.items() if k != "files"}
 
 
 def _shown(data: Mapping[str, Any]) -> str:

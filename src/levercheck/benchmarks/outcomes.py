@@ -28,11 +28,12 @@ class Response:
     stop_reason: str
     tokens: int
     first: str | None = None
+    first_stop_reason: str | None = None
 
     @property
     def capped(self) -> bool:
-        """Whether the token cap cut it."""
-        return self.stop_reason == "length"
+        """Whether the token cap cut it, or the answer before it."""
+        return "length" in (self.stop_reason, self.first_stop_reason)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Outcome:
     """`score` is what the metric averages, from 0 to 1; None where there is no verdict.
 
     `chosen` names the option or the accepted answer, `how` the rule that found it, `value` is the benchmark's own
-    continuous measure.
+    continuous measure. `final`: no further text could change the verdict, whichever it is.
     """
 
     label: Label
@@ -48,13 +49,14 @@ class Outcome:
     chosen: str | None = None
     how: str | None = None
     value: float | None = None
+    final: bool = False
 
 
 def scored(item: Any, response: Response, score: Callable[[Any, Response], Outcome]) -> tuple[Outcome, Shape]:
     """The outcome of a response, and its shape. Broken numbers, silence and loops come before any ruler.
 
-    A response that the token cap cut keeps its verdict only where the ruler credits what is there; else it is
-    `truncated`, because the rest of it is unknown.
+    A response that the token cap cut is `truncated` unless its verdict is final. The rule is the same for good and bad
+    verdicts: keeping those that are right already would raise every rate with the share of cut responses.
     """
     shape = shape_of(response.text, stop_reason=response.stop_reason)
     if response.stop_reason == "non_finite":
@@ -64,10 +66,7 @@ def scored(item: Any, response: Response, score: Callable[[Any, Response], Outco
     if shape.loop:
         return Outcome("degenerate", how=shape.loop_reason), shape
     found = score(item, response)
-    if response.capped and found.label in CUT:
+    known = found.label == "not_eligible" and response.first_stop_reason != "length"
+    if response.capped and not found.final and not known:
         return Outcome("truncated", chosen=found.chosen, how=found.how), shape
     return found, shape
-
-
-CUT = ("wrong", "unparsed", "ambiguous", "not_attempted")
-"""Verdicts that the missing rest of a cut response could turn."""

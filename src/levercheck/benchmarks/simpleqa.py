@@ -9,7 +9,8 @@ from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Policy, Requ
 from levercheck.benchmarks.data import DataSource, records
 from levercheck.benchmarks.item_ids import distinct, text_id
 from levercheck.benchmarks.outcomes import Outcome, Response
-from levercheck.benchmarks.scorers.tiers import RULER, grade, normalise
+from levercheck.benchmarks.scorers import tiers
+from levercheck.benchmarks.scorers.tiers import grade, normalise
 from levercheck.benchmarks.source_files import label_field, shown, text_field
 from levercheck.benchmarks.source_hub import HubDataset
 from levercheck.errors import UsageError
@@ -27,6 +28,10 @@ SOURCE = DataSource(
     rows=1000,
     hub=HubDataset("google/simpleqa-verified", "simpleqa_verified", ("eval",), _COLUMNS),
 )
+SHORT = 4
+"""Letters below which `tiers` looks for no alias inside a text."""
+RULER = f"{tiers.RULER}+short"
+"""The tiers, and `alias-tiers/v1` for answers too short for them."""
 STYLES = {
     "escape-hatch": Style("Question: {question}\nReply with the answer alone. If you do not know it, say so."),
     "factual-phrase": Style("Question: {question}\nReply with the answer alone, as one short phrase."),
@@ -45,6 +50,11 @@ def score(item: Item, response: Response) -> Outcome:
     found = grade(response.text, item.facts["aliases"])
     if found.correct:
         return Outcome("right", 1.0, found.alias, found.tier)
+    short = [alias for alias in item.facts["aliases"] if len(normalise(alias)) < SHORT]
+    if found.attempted and short:  # the tiers find those only where nothing else is said
+        judged = answers.judge(response.text, short)
+        if judged.label == "true":
+            return Outcome("right", 1.0, judged.alias, "boundary")
     if found.tier == "several":
         return Outcome("ambiguous", how=found.tier)
     return Outcome("wrong" if found.attempted else "not_attempted", 0.0, how=found.tier)

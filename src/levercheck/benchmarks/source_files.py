@@ -47,7 +47,9 @@ def _of_folder(folder: Path, given: str, request: Request) -> list[Path]:
     splits = sorted({_SHARD.sub("", path.stem) for path in files})
     if request.split is None:
         if len(splits) > 1 and _SPLITS.intersection(splits):
-            raise UsageError(f"{given}: holds the splits {', '.join(splits)}: name one of them")
+            raise UsageError(
+                f"{given}: holds the splits {', '.join(splits)}: name one of them (split: of the settings, or --split)"
+            )
         return files
     if request.split not in splits:
         raise UsageError(f"{given}: no split '{request.split}'{nearest(request.split, splits)}")

@@ -138,6 +138,8 @@ def bioasq_records(path: Path) -> Iterator[Record]:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path.name}:{error.lineno}: not JSON ({error.msg})") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UsageError(f"{path.name}: not JSON that can be read ({str(error).splitlines()[0]})") from None
     except RecursionError:
         raise UsageError(f"{path.name}: not JSON that can be read (nested too deeply)") from None
     items = content.get("questions") if isinstance(content, dict) else None
@@ -268,6 +270,8 @@ def usable_questions(rows: Iterable[Record], read: Callable[[Record], Question])
     questions = []
     for record in rows:
         question = read(record)
+        if not question.aliases:
+            raise UsageError(f"{record.place}: no accepted answer is given, expected one or more")
         key = answers.normalise(question.question)
         first, place = seen.setdefault(question.id, (key, record.place))
         if first != key:

@@ -76,8 +76,6 @@ def _score(item: Item, response: Response) -> Outcome:
     how = kept(response.text, item.fields["question"], aliases)
     if how is not None:
         return Outcome("kept", 0.0, first.alias, how)
-    if response.capped:
-        return Outcome("truncated", chosen=first.alias)
     return Outcome("flipped", 1.0, first.alias)
 
 

@@ -36,7 +36,7 @@ def read_template(path: Path) -> tuple[str, str]:
     except OSError as error:
         raise UsageError(f"prompt_file {path.name} cannot be read ({error.strerror}): give a text file") from None
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{path.name}:{line}: not UTF-8 text (byte {data[error.start]:#04x})") from None

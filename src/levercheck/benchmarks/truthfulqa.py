@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Labelled, Request, Scored, Style
+from levercheck.benchmarks.base import BENCHMARKS, Benchmark, Item, Labelled, Request, Scored, Style, used
 from levercheck.benchmarks.data import DataSource, records
 from levercheck.benchmarks.item_ids import distinct, text_id
 from levercheck.benchmarks.outcomes import Outcome
@@ -83,9 +83,9 @@ def _items(multiple: bool) -> Callable[[Request], list[Item]]:
 
 def labelled(request: Request) -> list[Labelled]:
     """Every listed answer behind its question: correct ones have label 1, incorrect ones 0 (Li et al. 2023, ITI)."""
-    found = []
+    found, template = [], used(request.use).style.template
     for item in _items(True)(request):
-        prompt = render(STYLES["plain"].template, item.fields, MC2)
+        prompt = render(template, item.fields, MC2)
         for number, text in enumerate(item.candidates):
             true = int(number < item.facts["correct"])
             found.append(Labelled(f"{item.id}:{number}", item.cluster, prompt, text, true))

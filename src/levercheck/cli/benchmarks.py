@@ -12,7 +12,7 @@ from cyclopts.validators import Number
 from rich.table import Table
 
 from levercheck.cli.console import clean, output
-from levercheck.errors import UsageError
+from levercheck.errors import NotEnoughDataError, UsageError
 
 if TYPE_CHECKING:
     from levercheck.benchmarks.base import Benchmark, Item
@@ -156,6 +156,9 @@ def manifest(
     if json_:
         print(json.dumps({str(path): one.to_dict() for path, one in made.items()}, ensure_ascii=False))
         return 0
+    for role, wanted in (_sizes(size) if folds is None else {}).items():
+        if len(made[out].roles[role]) < wanted:
+            _say(f"role {role} has {len(made[out].roles[role])} of {wanted} items: items of an entity stay together")
     for path, one in made.items():
         counts = ", ".join(f"{len(ids)} {role}" for role, ids in one.roles.items())
         output.print(f"{clean(str(path))}: {counts}", markup=False, soft_wrap=True)
@@ -173,6 +176,8 @@ def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
         role, equals, count = text.partition("=")
         if not equals or not count.isdecimal() or int(count) < 1:
             raise UsageError(f"--size {text}: expected role=items, such as confirm=500")
+        if role in found:
+            raise UsageError(f"--size gives role {role} twice")
         found[role] = int(count)
     return found
 
@@ -180,7 +185,10 @@ def _sizes(texts: tuple[str, ...]) -> dict[str, int]:
 def _items(benchmark: Benchmark, use: Use, seed: int) -> list[Item]:
     from levercheck.benchmarks.base import Request
 
-    return benchmark.made(Request(_stand_in, lambda _: True, seed, use))
+    made = benchmark.made(Request(_stand_in, lambda _: True, seed, use))
+    if not made:
+        raise NotEnoughDataError(f"the data of '{benchmark.id}' hold no item: get other data")
+    return made
 
 
 def _stand_in(answer: str) -> int:

@@ -11,6 +11,7 @@ from levercheck.errors import NotEnoughDataError, UsageError
 from levercheck.evidence.splits import shuffled
 
 if TYPE_CHECKING:
+    from levercheck.benchmarks.data import Use
     from levercheck.benchmarks.facts import Fact
     from levercheck.lm.model import LanguageModel
     from levercheck.readouts.contrast import Example, Form, Position, Tokens
@@ -51,13 +52,19 @@ def load_data(
     limit: int | None,
     seed: int,
     allowed: Allowed = lambda entity: True,
+    use: Use | None = None,
 ) -> Data:
-    """Contrast data by name; no model is needed for it. Facts and items of benchmarks are of `allowed` entities."""
+    """Contrast data by name; no model is needed for it. Facts and items of benchmarks are of `allowed` entities.
+
+    `use` says where a benchmark's data are and in which style they are put; else it is as the benchmark declares.
+    """
+    from levercheck.benchmarks.base import labelled_names
+    from levercheck.benchmarks.data import Use
     from levercheck.readouts.contrast_files import read_examples
 
     path = Path(source).expanduser()
-    if source in labelled_names():
-        return of_benchmark(source, positive, limit, seed=seed, allowed=allowed)
+    if source.partition("/")[0] in labelled_names():
+        return of_benchmark(use or Use(source), positive, limit, seed=seed, allowed=allowed)
     if source == FACTS:
         if positive not in (None, "true"):
             raise UsageError("--positive does not apply to facts: label 1 is the true answer")
@@ -75,27 +82,20 @@ def load_data(
     return data if limit is None else _limited(data, limit, seed)
 
 
-def labelled_names() -> list[str]:
-    """Benchmarks whose data are contrast data too."""
-    from levercheck.benchmarks.base import benchmark_names, find_benchmark
-
-    return [name for name in benchmark_names() if find_benchmark(name).labelled is not None]
-
-
-def of_benchmark(name: str, positive: str | None, limit: int | None, *, seed: int, allowed: Allowed) -> Data:
+def of_benchmark(use: Use, positive: str | None, limit: int | None, *, seed: int, allowed: Allowed) -> Data:
     """Labelled texts of a benchmark's data, of `allowed` entities; label 1 is what the benchmark says."""
-    from levercheck.benchmarks.base import Request, find_benchmark
-    from levercheck.benchmarks.data import Use, identity
+    from levercheck.benchmarks.base import Request, used
+    from levercheck.benchmarks.data import identity
     from levercheck.readouts.contrast import Example
 
     if positive is not None:
-        raise UsageError(f"--positive does not apply to {name}: its data say which label is which")
-    benchmark, use = find_benchmark(name), Use(name)
+        raise UsageError(f"--positive does not apply to {use.name}: its data say which label is which")
+    benchmark = used(use)
     assert benchmark.labelled is not None and benchmark.source is not None
     found = benchmark.labelled(Request(lambda _: 0, lambda _: True, seed, use))
     kept = [one for one in found if allowed(one.cluster)]
     examples = [Example(one.id, one.prompt, one.answer, one.label, one.cluster) for one in kept]
-    told = {"source": name, "data": identity(benchmark.source, use)}
+    told = {"source": use.name, "style": benchmark.style_name, "data": identity(benchmark.source, use)}
     clusters: list[str | None] = [*sorted({one.cluster for one in kept})]
     items = sorted({one.id.partition(":")[0] for one in kept}), clusters
     data = Data(examples, told, items=items)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from levercheck.errors import NotEnoughDataError
 from levercheck.study.spec import Readout, inside
@@ -22,17 +22,26 @@ ROLE = "readout"
 def make_readouts(run: StudyRun, stages: Stages) -> None:
     """Make every declared readout that is not there yet; a kill loses no finished stage of it."""
     for name, declared in run.spec.readouts.items():
-        if isinstance(declared, Readout) and not _finished(run.readout_folder(name)):
+        if declared.folder is None and not _finished(run.readout_folder(name)):
             stages.notify(f"making the readout '{name}' ({declared.family}, from {declared.source})")
-            (_neurons if declared.family == "neurons" else _contrast)(run, declared, run.readout_folder(name), stages)
+            try:
+                (_neurons if declared.family == "neurons" else _contrast)(run, name, declared, stages)
+            except NotEnoughDataError as error:
+                raise NotEnoughDataError(f"readout '{name}' (see readouts.{name}.limit): {error}") from None
 
 
 def prepare(opened: Opened, lm: LanguageModel, stages: Stages) -> None:
-    """Write or check the run's `study.json`, and make the readouts that the study declares."""
+    """Check what a run would miss late, write or check its `study.json`, and make the readouts the study declares."""
+    from levercheck.study.uses import check_ready
+    from levercheck.sweep.prompting import check_chat
     from levercheck.sweep.run_study import open_study
 
-    if any(isinstance(declared, Readout) for declared in opened.spec.readouts.values()):
-        make_readouts(open_study(opened.spec, opened.base, opened.root, lm, stages), stages)
+    check_ready(opened.spec, opened.base)
+    run = open_study(opened.spec, opened.base, opened.root, lm, stages)
+    for name in opened.spec.benchmarks:
+        if (benchmark := run.benchmark(name)).style.chat:
+            check_chat(lm, benchmark)
+    make_readouts(run, stages)
 
 
 def _finished(folder: Path) -> bool:
@@ -42,7 +51,7 @@ def _finished(folder: Path) -> bool:
     return found is not None and found.get("status") == "complete"
 
 
-def _neurons(run: StudyRun, declared: Readout, folder: Path, stages: Stages) -> None:
+def _neurons(run: StudyRun, name: str, declared: Readout, stages: Stages) -> None:
     from levercheck.detect.capture import capture
     from levercheck.detect.collect import collect
     from levercheck.detect.probe import ProbeSpec, probe
@@ -53,11 +62,11 @@ def _neurons(run: StudyRun, declared: Readout, folder: Path, stages: Stages) -> 
     from levercheck.detect.workspace import workspace
     from levercheck.lm.sample import Sampling
 
-    questions, seed = _questions(run, declared), run.spec.seed
+    questions, seed = _questions(run, name, declared), run.spec.seed
     prompting = prompting_for(run.lm, "auto")
     sampling = Sampling(samples=declared.samples or 10, max_new_tokens=50, stop=prompting.stop)
     settings = {"mode": declared.mode, "cs": None if declared.C is None else (declared.C,)}
-    with workspace(folder.parents[1], stages, create=True) as ws:
+    with workspace(run.readout_folder(name).parents[1], stages, create=True) as ws:
         collect(ws, run.lm, questions, prompting=prompting, sampling=sampling, seed=seed)
         spans(ws, run.lm)
         split(ws, SplitSpec(seed=seed))
@@ -65,12 +74,13 @@ def _neurons(run: StudyRun, declared: Readout, folder: Path, stages: Stages) -> 
         probe(ws, store, ProbeSpec(seed=seed, **{k: v for k, v in settings.items() if v is not None}))
 
 
-def _questions(run: StudyRun, declared: Readout) -> QuestionSet:
+def _questions(run: StudyRun, name: str, declared: Readout) -> QuestionSet:
     """Questions of the source whose entity is of role readout, or of none: no benchmark of the study asks those."""
     from levercheck.benchmarks.questions import load_questions
     from levercheck.evidence.splits import shuffled
 
-    found = load_questions(_local(run, declared.source), seed=run.spec.seed, split=declared.split)
+    source, split = _local(run, name, declared)
+    found = load_questions(source, seed=run.spec.seed, split=split)
     free = [q for q in found.questions if run.roles.get(q.entity or "", ROLE) == ROLE]
     if declared.limit is not None:
         wanted = set(shuffled([q.id for q in free], run.spec.seed, "questions")[: declared.limit])
@@ -80,33 +90,33 @@ def _questions(run: StudyRun, declared: Readout) -> QuestionSet:
     return replace(found, questions=tuple(free), identity={**found.identity, "role": ROLE, "asked": len(free)})
 
 
-def _local(run: StudyRun, source: str) -> str:
-    """A question source with its path resolved in the study's folder, or found in the data folder."""
-    from levercheck.benchmarks.data import data_folder
+def _local(run: StudyRun, name: str, declared: Readout) -> tuple[str, str | None]:
+    """A question source with the file it is in, where that is on this machine, and the split to choose inside it."""
+    from levercheck.benchmarks.data import split_within
 
-    name, colon, argument = source.partition(":")
-    if colon and ("/" in argument or "." in argument):
-        return f"{name}:{inside(run.base, argument)}"
-    if not colon and "." in name:
-        return str(inside(run.base, source))
-    places = [data_folder() / f"{name}.{ending}" for ending in ("parquet", "jsonl", "json", "csv")]
-    for path in (*places, data_folder() / name):
-        if not colon and path.exists():
-            return f"{name}:{path}"
-    return source
+    kind, path = declared.source.partition(":")[0], run.source_file(name)
+    if path is None:
+        return declared.source, declared.split
+    return (str(path) if "." in kind or "/" in kind else f"{kind}:{path}"), split_within(path, declared.split)
 
 
-def _contrast(run: StudyRun, declared: Readout, folder: Path, stages: Stages) -> None:
+def _contrast(run: StudyRun, name: str, declared: Readout, stages: Stages) -> None:
+    from levercheck.benchmarks.base import labelled_names, used
     from levercheck.cli import direction, fitting, heads
-    from levercheck.cli.contrast_data import labelled_names
 
-    known = declared.source in ("facts", *labelled_names())
-    source = declared.source if known else str(inside(run.base, declared.source))
+    source, use = declared.source, None
+    form: Literal["auto", "plain", "chat"] = declared.form or "auto"
+    if source.partition("/")[0] in labelled_names():
+        use = run.source_use(name)
+        form = declared.form or ("chat" if used(use).style.chat else "plain")  # a readout is read as it is turned
+    elif source != "facts":
+        source = str(inside(run.base, source))
     request = fitting.Request(
-        f"{declared.family} fit", source, run.spec.model, "auto", declared.position or "last", None, declared.limit,
+        f"{declared.family} fit", source, run.spec.model, form, declared.position or "last", None, declared.limit,
         0.3, 5, run.spec.seed, "float32", None,
     )  # fmt: skip
-    with fitting.fitting(request, folder, lm=run.lm, allowed=lambda entity: run.roles.get(entity, ROLE) == ROLE) as job:
+    free: dict[str, Any] = {"allowed": lambda entity: run.roles.get(entity, ROLE) == ROLE, "use": use}
+    with fitting.fitting(request, run.readout_folder(name), lm=run.lm, **free) as job:
         job.stages = stages
         if declared.family == "direction":
             direction.fitted(job, declared.shuffled or 0, None)

@@ -21,6 +21,7 @@ from levercheck.evidence.provenance import SIDECAR, now, read_sidecar, write_sid
 from levercheck.study.used import write_items
 
 if TYPE_CHECKING:
+    from levercheck.benchmarks.data import Use
     from levercheck.lm.model import LanguageModel
     from levercheck.readouts.artifact import Artifact
     from levercheck.readouts.contrast import Bools, Form, Position, Split, Tokens
@@ -181,10 +182,12 @@ def fitting(
     *,
     lm: LanguageModel | None = None,
     allowed: Callable[[str], bool] = lambda entity: True,
+    use: Use | None = None,
 ) -> Iterator[Fitting]:
     """Refuse a finished folder, load and audit the data, and only then claim the folder and load the model.
 
-    `lm` is a model that is loaded already; data of ours are of entities that are `allowed`.
+    `lm` is a model that is loaded already; data of ours are of entities that are `allowed`, and those of a benchmark
+    are where `use` says.
     """
     from levercheck.readouts.contrast import split
 
@@ -195,6 +198,7 @@ def fitting(
         limit=request.limit,
         seed=request.seed,
         allowed=allowed,
+        use=use,
     )
     if data.recorded is not None and request.form != "auto":
         raise UsageError("--form does not apply to a workspace: its answers were written in a form of their own")

@@ -39,8 +39,8 @@ def _print(made: Plan) -> None:
     output.print(
         f"points per lever: {points}; {made.arms} arms with the draws of controls", markup=False, soft_wrap=True
     )
-    if made.calibration_cells:
-        output.print(f"calibration: {made.calibration_cells} cells of K x dose")
+    if made.calibration_rows:
+        output.print(f"calibration: {made.calibration_rows:,} rows on tune items, not counted below")
     table = Table(show_edge=False, pad_edge=False, caption_justify="left")
     table.add_column("benchmark", no_wrap=True)
     for column in ("role", "items", "rows", "tokens to generate"):

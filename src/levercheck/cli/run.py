@@ -23,7 +23,7 @@ from levercheck.cli.study_options import (
     open_file,
 )
 from levercheck.stats import Estimate
-from levercheck.study.lock import read_lock
+from levercheck.study.lock import check_locked
 
 
 def run(
@@ -55,7 +55,7 @@ def run(
     started = time.monotonic()
     opened, stages = open_file(study, out, set_, limit), Stages()
     if confirm:
-        read_lock(opened.root)  # nothing needs loading where nothing is locked
+        check_locked(opened.root, opened.spec)  # nothing is loaded or made where nothing, or something else, is locked
     lm = opened.load(stages, device)
     with claimed(opened.root, STUDY):
         prepare(opened, lm, stages)

@@ -25,6 +25,8 @@ def read_yaml(path: Path, what: str) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"'{path}' does not exist: expected {what}") from None
+    except RecursionError:
+        raise UsageError(f"'{path.name}' is nested too deeply: expected {what}") from None
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read ({error.strerror}): expected {what}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

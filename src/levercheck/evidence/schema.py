@@ -94,6 +94,7 @@ LEVERS: Columns = {
     "option_logprobs": pl.List(pl.Float64),  # options: summed natural log-probability of each
     "text": pl.String,  # of generated answers
     "first": pl.String,  # the answer before a second turn
+    "first_stop_reason": pl.String,
     "words": pl.Int64,
     "disclaimer_words": pl.Int64,
     "refused": pl.Boolean,  # by the lexical screen

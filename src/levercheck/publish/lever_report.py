@@ -184,7 +184,9 @@ def _against(point: Mapping[str, Any], control: str, found: Mapping[str, Any]) -
         if result is not None:
             draws = f"{control}, {found['draws']} draws"
             if result["left_out"]:
-                draws += f", {result['left_out']} items without an outcome in some arm left out"
+                draws += f", {result['left_out']} items without an outcome in the lever or any draw left out"
+            if result["missing"]:
+                draws += f", {result['missing']} outcomes of draws missing"
             row: list[Cell] = [f"{_name(point)}, {what}", draws, est(result, "difference")]
             row += [est(result, "prediction", counted="item"), plain(result["p"]), plain(result["attainable_p"])]
             rows.append(row)
@@ -256,6 +258,11 @@ def _instrument(found: Mapping[str, Any]) -> Section:
     silent, idle = found.get("arms_without_receipts", []), found.get("arms_without_any_change", [])
     checks: list[tuple[str, str, bool | None]] = [
         (NOOP, plain(gap, 6), None if gap is None else gap == 0),
+        (
+            "rows that hooks at their no-op dose changed",
+            plain(found.get("noop_rows_that_differ")),
+            None if gap is None else not found.get("noop_rows_that_differ"),
+        ),
         ("arms with a row whose hooks left no receipt", plain(len(silent)), not silent),
         ("arms whose hooks changed nothing", plain(len(idle)), not idle),
         ("rows with logits that are not finite", plain(broken), not broken),
@@ -272,4 +279,6 @@ def _made(material: Material) -> Section:
         )
         for title, name in (("Study file", "spec"), ("Model", "model"))
     ]
+    surfaces = settings_rows(table(material, "audit", "benchmarks"))
+    parts.append(Part("Benchmarks", [Table("", ["setting", "value"], [list(row) for row in surfaces])], True))
     return Section("made", "How it was made", [*parts, Text(f"levercheck {__version__}.")])

@@ -62,10 +62,11 @@ def _moves(arms: Sequence[Mapping[str, Any]]) -> Table:
         flips = changes.get("flips")
         told = "no score of 0 or 1 in both arms"
         if flips:
-            told = f"{flips['up']} to 1, {flips['down']} to 0, of {flips['n']}; p {plain(flips['p_exact'])}"
+            test = "exact McNemar" if flips["test"] == "mcnemar_exact" else "arms of entities exchanged"
+            told = f"{flips['up']} to 1, {flips['down']} to 0, of {flips['n']}; p {plain(flips['p'])} ({test})"
         moves = {name.replace("_", " "): n for name, n in changes["moves"].items()}
         rows.append([_name(arm), est(changes, "outcome"), told, counts(moves)])
-    columns = ["arm", "another outcome than at baseline", "scores that flip (exact McNemar)", "items by move"]
+    columns = ["arm", "another outcome than at baseline", "scores that flip", "items by move"]
     return Table("Flips against the baseline", columns, rows, "no lever has rows")
 
 

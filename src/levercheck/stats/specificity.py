@@ -120,24 +120,32 @@ def two_level(
     normal-theory prediction interval for one further set. All numbers are multiplied by ``scale``.
 
     ``bound`` is for slopes of yes/no outcomes: pass :func:`~levercheck.stats.largest_slope` (unscaled), and
-    the item variance is taken with the two pseudo-items of :func:`~levercheck.stats.slope`, so that it
-    cannot vanish when few items flip.
+    the item variance is taken with the two pseudo-items of :func:`~levercheck.stats.slope`, so that
+    it cannot vanish when few items flip. Where the sets do not vary at all, the prediction takes two
+    pseudo-sets one item away from them on either side, for the same reason.
 
-    Fewer than two sets leave both intervals empty with a note; no sets leave the values empty too.
-    Raises ``ValueError`` for missing numbers or when the item counts differ.
+    A control may be NaN for an item: that set has no outcome there, and its mean is over the others; every
+    item is compared with the mean of the sets that have it. Fewer than two sets leave both intervals empty
+    with a note; no sets leave the values empty too. Raises ``ValueError`` for missing numbers of the target,
+    for items or sets without any, or when the item counts differ.
     """
     level = check_level(level)
     check_side(side)
     own = finite(target, "target", 1)
-    table = finite(controls, "controls", 2)
+    table = np.asarray(controls, dtype=np.float64)
+    if table.ndim != 2 or np.isinf(table).any():
+        raise ValueError(f"controls have {table.ndim} axes or infinite entries: expected float64 [sets, items]")
     sets, n = table.shape
     if n != len(own):
         raise ValueError(f"controls cover {n} items, target {len(own)}")
     if n == 0:
         raise ValueError("no items to compare")
+    there = np.isfinite(table)
+    if sets and not (there.any(axis=0).all() and there.any(axis=1).all()):
+        raise ValueError("an item or a control set has no number at all")
     target_mean = float(own.mean()) * scale
-    set_means = table.mean(axis=1) * scale
-    gap = own - table.mean(axis=0) if sets else own
+    set_means = np.nanmean(table, axis=1) * scale
+    gap = own - np.nanmean(table, axis=0) if sets else own
     fit = fit_mean(gap, clusters)
     if bound is not None:
         fit = replace(adjusted_fit(gap, bound, clusters), value=fit.value)
@@ -146,7 +154,7 @@ def two_level(
         spread = 0.0
     return TwoLevel(
         difference=_difference(fit, spread, sets, level, unit, scale, cluster_unit),
-        prediction=_prediction(set_means, spread, level, unit, n),
+        prediction=_prediction(set_means, spread, level, unit, n, None if bound is None else bound * scale),
         p=monte_carlo_p(target_mean, set_means, side),
         attainable_p=attainable_p(sets, side),
         sets=sets,
@@ -180,18 +188,23 @@ def _difference(
     return t_estimate(fit, level, unit, method, scale, cluster_unit)
 
 
-def _prediction(set_means: Floats, spread: float | None, level: float, unit: str, n: int) -> Estimate:
-    """Where the mean of one further set would fall, from K set means."""
+def _prediction(
+    set_means: Floats, spread: float | None, level: float, unit: str, n: int, bound: float | None
+) -> Estimate:
+    """Where the mean of one further set would fall, from K set means; ``bound`` is what one item can change."""
     sets = len(set_means)
     method = f"prediction_t(sets={sets})"
     if sets == 0:
         return Estimate(None, None, None, level, unit, n, method, note="no control sets")
     centre = float(set_means.mean())
+    note = None
     if not spread:
         note = _ONE_SET if spread is None else "no variation between control sets"
-        return Estimate(centre, None, None, level, unit, n, method, note=note)
+        if spread is None or bound is None:
+            return Estimate(centre, None, None, level, unit, n, method, note=note)
+        spread, note = bound / n * math.sqrt(2 / (sets + 1)), f"{note}: two pseudo-sets one item away"
     half = two_sided_t(level, sets - 1) * spread * math.sqrt(1 + 1 / sets)
-    return Estimate(centre, centre - half, centre + half, level, unit, n, method)
+    return Estimate(centre, centre - half, centre + half, level, unit, n, method, note=note)
 
 
 def check_side(side: str) -> None:

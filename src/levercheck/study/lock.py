@@ -59,6 +59,18 @@ def read_lock(root: Path) -> Lock:
     return Lock(body["frozen"], body["digest"])
 
 
+def check_locked(root: Path, spec: StudySpec) -> Lock:
+    """The lock of a run whose study is still the one that was locked; UsageError with the first difference."""
+    lock = read_lock(root)
+    found = make_lock({"value": spec.model_dump(mode="json")}).frozen["value"]
+    difference = first_difference(lock.frozen["spec"], found, "spec")
+    if difference:
+        raise UsageError(
+            f"the study is not what lock {lock.short} froze: {difference}. Restore it, or lock a new run (--out)"
+        )
+    return lock
+
+
 def write_lock(root: Path, lock: Lock, *, replace: bool = False) -> bool:
     """Write `lock.json`; False where the same lock stands there already.
 

@@ -84,15 +84,19 @@ class Intervention(Model):
 
 
 class Readout(Model):
-    """A readout that the run makes itself, from items that no other role asks.
+    """A readout: the `folder` of one that is there (a text alone means that), or one that the run makes itself.
+
+    What is made rests on items that no other role asks.
 
     neurons: H-neurons of the model's own answers to the questions of `source` (`facts`, `triviaqa`, `jsonl:FILE`, ...;
     `samples` answers each), by the sparse probe (`mode`; `C`, or chosen on folds). direction and heads: from contrast
-    data (`facts` or a file with prompt, label and, if wanted, answer), read at `position`; `shuffled` refits on
-    permuted labels serve controls of that kind. `limit` questions or examples at most.
+    data (`facts`, a benchmark that has some, or a file with prompt, label and, if wanted, answer), read at `position`
+    in `form` (of a benchmark's data: as its style asks); `shuffled` refits on permuted labels serve controls of that
+    kind. `limit` questions or examples at most.
     """
 
-    family: Literal["neurons", "direction", "heads"]
+    folder: str | None = None
+    family: Literal["neurons", "direction", "heads"] | None = None
     source: str = "facts"
     split: str | None = None
     limit: int | None = Field(default=None, ge=1)
@@ -100,14 +104,27 @@ class Readout(Model):
     mode: Literal["1-vs-1", "3-vs-1"] | None = None
     C: float | None = Field(default=None, gt=0)
     position: Literal["last", "mean"] | None = None
+    form: Literal["plain", "chat"] | None = None
     shuffled: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folder(cls, value: Any) -> Any:
+        return {"folder": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _of_family(self) -> Readout:
-        others = ("position", "shuffled") if self.family == "neurons" else ("samples", "mode", "split")
+        if (self.folder is None) == (self.family is None):
+            raise ValueError("it needs either a folder or a family (neurons, direction, heads) to make one of")
+        others: tuple[str, ...] = ("samples", "mode", "split")
+        if self.family == "neurons":
+            others = ("position", "shuffled", "form")
+        if self.folder is not None:
+            others = ("split", "limit", "samples", "mode", "C", "position", "shuffled", "form")
         for name in others:
             if getattr(self, name) is not None:
-                raise ValueError(f"a readout of family {self.family} has no '{name}'")
+                what = "in a folder" if self.folder is not None else f"of family {self.family}"
+                raise ValueError(f"a readout {what} has no '{name}'")
         return self
 
 
@@ -144,7 +161,7 @@ class Settings(Model):
     manifest: str | None = None
     shares: Shares | None = Field(default=None, description="of its items by role, instead of items.shares")
     max_new_tokens: int | None = Field(default=None, ge=1)
-    replicates: int | None = Field(default=None, ge=1)
+    replicates: int | None = Field(default=None, ge=1, le=1000)
 
 
 class Primary(Model):
@@ -216,7 +233,7 @@ class StudySpec(Model):
     study: str = Field(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")
     model: str
     seed: int = Field(default=0, ge=0, lt=2**32)
-    readouts: dict[str, str | Readout] = Field(default={}, description="a folder, or what to make it from")
+    readouts: dict[str, Readout] = Field(default={}, description="a folder, or what to make it from")
     interventions: dict[str, Intervention]
     controls: dict[str, Control] = Field(default={})
     benchmarks: tuple[str, ...] = Field(min_length=1)
@@ -240,10 +257,11 @@ class StudySpec(Model):
                 raise ValueError(
                     f"intervention '{name}' turns '{lever.readout}'{nearest(lever.readout, self.readouts)}"
                 )
-        families = [name.partition("/")[0] for name in self.benchmarks]
+        asked = [*self.benchmarks, *(readout.source for readout in self.readouts.values())]
+        families = [name.partition("/")[0] for name in asked]
         for name in self.settings:
-            if name not in (*self.benchmarks, *families):
-                raise ValueError(f"settings are of '{name}'{nearest(name, (*self.benchmarks, *families))}")
+            if name not in (*asked, *families):
+                raise ValueError(f"settings are of '{name}'{nearest(name, (*asked, *families))}")
         turned = [name for name, lever in self.interventions.items() if not lever.is_prompt]
         for name, control in self.controls.items():
             for of in control.of or ():

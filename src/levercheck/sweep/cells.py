@@ -76,7 +76,7 @@ class Cell:
             "cluster_id": item.cluster,
             "ruler": self.benchmark.ruler,
             "style": self.benchmark.style_name,
-            "stratum": item.facts.get("template", item.facts.get("category")),
+            "stratum": item.facts.get("template", item.facts.get("category", item.facts.get("stratum"))),
             "relative_dose": _number(receipt.relative_dose),
             "change": _number(receipt.change),
             "sites": receipt.sites,
@@ -139,7 +139,7 @@ def _options(cell: Cell, engine: Engine) -> Callable[[Block], list[Row]]:
         for prompt, row in zip(block.prompts, score_options(engine, block, options), strict=True):
             for treatment, found in zip(block.treatments, row, strict=True):
                 finite = all(option.finite for option in found.options)
-                totals = [Scored(option.logprob, option.tokens) for option in found.options]
+                totals = [Scored(option.logprob, option.tokens, option.top) for option in found.options]
                 outcome = decide(cell.items[prompt], totals) if finite else Outcome("broken")
                 logprobs = [option.logprob for option in totals] if finite else None
                 made.append(cell.row(prompt, treatment, found.receipt, outcome, option_logprobs=logprobs))
@@ -164,13 +164,15 @@ def _answers(cell: Cell, engine: Engine) -> Callable[[Block], list[Row]]:
         for at, prompt in enumerate(block.prompts):
             for number, treatment in enumerate(block.treatments):
                 found = table[at][number]
-                first = None if firsts is None else firsts[at][number].text
-                response = Response(found.text, found.stop_reason, len(found.tokens), first)
+                first = None if firsts is None else firsts[at][number]
+                told = (None, None) if first is None else (first.text, first.stop_reason)
+                response = Response(found.text, found.stop_reason, len(found.tokens), *told)
                 outcome, shape = scored(cell.items[prompt], response, score)
                 stance = read_stance(found.text)
                 made.append(
                     cell.row(
-                        prompt, treatment, found.receipt, outcome, text=found.text, first=first,
+                        prompt, treatment, found.receipt, outcome, text=found.text, first=told[0],
+                        first_stop_reason=told[1],
                         stop_reason=found.stop_reason, tokens=len(found.tokens), mean_logprob=found.mean_logprob,
                         words=shape.words, disclaimer_words=stance.disclaimer_words, refused=stance.refused,
                         hedged=stance.hedged,
@@ -196,7 +198,8 @@ def _again(
         items = [cell.items[block.prompts[at]] for at in whole]
         answers = [firsts[at][number].text for at in whole]
         prefix, prompts = second_turns(cell.lm, cell.benchmark, items, cell.instruction, answers)
-        engine = Engine(cell.lm, prefix, prompts, [cell.arms[treatment].treatment])
+        arm = cell.arms[treatment]
+        engine = Engine(cell.lm, prefix, prompts, [arm.treatment], share_prompt=arm.lever not in (BASE, NOOP))
         keys = [f"{item.id}\x00again" for item in items]
         for part in engine.blocks():
             found = generate(engine, part, sampling, keys, greedy=cell.benchmark.policy.greedy, seed=cell.seed)

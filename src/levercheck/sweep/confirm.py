@@ -18,6 +18,7 @@ from levercheck.study.lock import (
     CALIBRATION,
     CODE,
     Lock,
+    check_locked,
     check_opening,
     chosen_spec,
     finish_opening,
@@ -92,7 +93,7 @@ def run_confirm(
     """
     lock = read_lock(root)
     opened = check_opening(root, lock)
-    _same(lock, "spec", spec.model_dump(mode="json"))
+    check_locked(root, spec)
     _same(lock, "model", _plain(lm.identity))
     run = open_study(spec, base, root, lm, reporter)
     frozen, arms = freeze(run, lock.frozen["chosen"])

@@ -102,7 +102,7 @@ def _shares(rows: pl.DataFrame, broken: tuple[int, int]) -> dict[str, Estimate]:
     rows = rows.with_columns(degenerate=pl.col("degenerate") | pl.col("outcome").eq_missing("degenerate"))
     degenerate = int(rows["degenerate"].sum()) + broken[0]
     found = {"degenerate": proportion(degenerate, len(rows) + broken[1])}
-    answers = rows.filter(pl.col("stop_reason").is_not_null())
+    answers = rows.filter(pl.col("stop_reason").is_not_null() & pl.col("outcome").ne_missing("not_eligible"))
     if len(answers):
         undecided = answers.filter(pl.col("score").is_null() & ~pl.col("degenerate"))
         found["no_verdict"] = proportion(len(undecided), len(answers))

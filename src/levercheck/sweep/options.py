@@ -28,10 +28,14 @@ CACHED = 4
 
 @dataclass(frozen=True)
 class Continuation:
-    """One option: natural log-probability of its tokens, summed, from float32 logits; `finite` False: broken."""
+    """One option: natural log-probability of its tokens, summed, from float32 logits; `finite` False: broken.
+
+    `top` counts its tokens that were the most probable ones at their place.
+    """
 
     logprob: float
     tokens: int
+    top: int
     finite: bool
 
 
@@ -70,22 +74,26 @@ def _score(engine: Engine, block: Block, options: Sequence[Sequence[Sequence[int
     longer = any(len(option) > 1 for row in own for option in row)
     with engine.hooks(block.treatments) as hooks:
         state = engine.prefill(hooks, block, use_cache=longer)
-        normaliser = state.logits.logsumexp(-1)
+        normaliser, best = state.logits.logsumexp(-1), state.logits.argmax(-1).tolist()
         sums: list[list[float]] = []
+        tops: list[list[int]] = []
         for row, choices in enumerate(own):
             first = torch.tensor([option[0] for option in choices], device=lm.device)
             sums.append((state.logits[row, first] - normaliser[row]).double().tolist())
+            tops.append([int(option[0] == best[row]) for option in choices])
         receipts = hooks.receipts()
         if longer:
             for part in _passes(engine, state, own):
                 found, edited = _continue(engine, hooks, state, part, count)
-                for row, option, logprob, receipt in zip(part.rows, part.options, found, edited, strict=True):
+                for row, option, (logprob, top), receipt in zip(part.rows, part.options, found, edited, strict=True):
                     sums[row][option] += logprob
+                    tops[row][option] += top
                     receipts[row] = joined(receipts[row], receipt)
-    made = [
-        OptionScores(tuple(Continuation(v, len(o), math.isfinite(v)) for v, o in zip(total, choices, strict=True)), got)
-        for total, choices, got in zip(sums, own, receipts, strict=True)
-    ]
+    made = []
+    for total, hits, choices, receipt in zip(sums, tops, own, receipts, strict=True):
+        told = zip(total, hits, choices, strict=True)
+        options_of = tuple(Continuation(v, len(option), top, math.isfinite(v)) for v, top, option in told)
+        made.append(OptionScores(options_of, receipt))
     return [made[i * count : (i + 1) * count] for i in range(len(block.prompts))]
 
 
@@ -107,8 +115,8 @@ def _passes(engine: Engine, state: Prefilled, own: Sequence[Sequence[Sequence[in
 
 def _continue(
     engine: Engine, hooks: Hooks, state: Prefilled, part: _Pass, treatments: int
-) -> tuple[list[float], list[RowReceipt]]:
-    """Summed log-probability of every option's tokens behind its first, and what was edited for it."""
+) -> tuple[list[tuple[float, int]], list[RowReceipt]]:
+    """Of every option's tokens behind its first: summed log-probability, how many were the most probable; receipts."""
     lm, device = engine.lm, engine.lm.device
     fed = [len(option) - 1 for option in part.tokens]
     longest = max(fed)
@@ -141,7 +149,9 @@ def _continue(
     wanted = torch.tensor([token for option in part.tokens for token in option[1:]], device=device)
     logprobs = logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(-1)
     total = torch.zeros(len(fed), dtype=torch.float64, device=device).index_add_(0, rows, logprobs.double())
-    return total.tolist(), hooks.receipts()
+    hits = (logits.argmax(-1) == wanted).long()
+    top = torch.zeros(len(fed), dtype=torch.long, device=device).index_add_(0, rows, hits)
+    return list(zip(total.tolist(), top.tolist(), strict=True)), hooks.receipts()
 
 
 def joined(one: RowReceipt, other: RowReceipt) -> RowReceipt:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -32,7 +34,8 @@ def open_study(spec: StudySpec, base: Path, root: Path, lm: LanguageModel, repor
     """Write `study.json` before the first row, or check that a continued run still means the same."""
     run = StudyRun(spec, base, root, lm, reporter)
     path = root / STUDY
-    body = {"schema": SCHEMA, "key": run.key, "spec": spec.model_dump(mode="json"), **run.upstream}
+    told = {"spec": spec.model_dump(mode="json"), "surfaces": surfaces_of(run)}
+    body = {"schema": SCHEMA, "key": run.key, **told, **run.upstream}
     if not path.exists():
         write_json(path, body)
         note(root, "planned", key=run.key)
@@ -46,10 +49,28 @@ def open_study(spec: StudySpec, base: Path, root: Path, lm: LanguageModel, repor
             f"'{root}' was started with another {' and '.join(changed)} (see its {STUDY}): give another --out, or go "
             "back to what it was started with"
         )
-    if stored["spec"] != body["spec"]:  # more levers, doses or draws: finished units keep their keys
+    if any(
+        stored.get(name) != body[name] for name in told
+    ):  # more levers, doses or draws: finished units keep their keys
         write_json(path, body)
         note(root, "planned", key=run.key, spec=spec.fingerprint)
     return run
+
+
+def surfaces_of(run: StudyRun) -> dict[str, dict[str, Any]]:
+    """What a reader must know to read each benchmark's numbers, and what grading rests on."""
+    parts = ("id", "construct", "metric", "better", "binary", "kind", "caution", "ruler", "licence", "value_unit")
+    found = {name: run.benchmark(name) for name in run.spec.benchmarks}
+    return {
+        name: {
+            **{part: getattr(one, part) for part in parts},
+            "style": one.style_name,
+            "chat": one.style.chat,
+            "policy": asdict(one.policy) if one.kind == "answer" else None,
+            "data": run.data(name),
+        }
+        for name, one in found.items()
+    }
 
 
 def run_cells(run: StudyRun, role: str, arms: Sequence[LeverArm], folder: str = "cells") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -10,17 +11,17 @@ from typing import Any
 
 import polars as pl
 
-from levercheck.benchmarks.base import Benchmark, Item, Request, find_benchmark, item_of
-from levercheck.benchmarks.data import identity
+from levercheck.benchmarks.base import Benchmark, Item, Request, benchmark_names, find_benchmark, item_of, used
+from levercheck.benchmarks.data import ENDINGS, Use, identity, local_file
+from levercheck.benchmarks.data import found as found_at
 from levercheck.benchmarks.embedded import ANSWERS
 from levercheck.benchmarks.facts import facts_digest
-from levercheck.benchmarks.roles import entity_roles, listed_ids, own_items
+from levercheck.benchmarks.roles import asked_items, entity_roles, listed_ids, own_items
 from levercheck.errors import NotEnoughDataError, UsageError, nearest
 from levercheck.evidence import schema
-from levercheck.evidence.canonical import digest
+from levercheck.evidence.canonical import digest, file_digest
 from levercheck.evidence.provenance import environment
 from levercheck.evidence.reporter import Reporter
-from levercheck.evidence.splits import spread
 from levercheck.evidence.unit import Row, Unit, batch_names
 from levercheck.lm.model import LanguageModel
 from levercheck.study.spec import StudySpec, inside
@@ -96,9 +97,10 @@ class StudyRun:
         The place depends on the declaration, the seed, the model and the roles of items: another one is made anew.
         """
         declared = self.spec.readouts[name]
-        if isinstance(declared, str):
-            return inside(self.base, declared)
-        made = [declared.model_dump(mode="json"), self.spec.seed, self.roles, self.upstream["model"]]
+        if declared.folder is not None:
+            return inside(self.base, declared.folder)
+        source = self._source_of(name, declared.source)
+        made = [declared.model_dump(mode="json"), source, self.spec.seed, self.roles, self.upstream]
         folder = self.root / "readouts" / f"{name}-{self.digest_of(made)}"
         return folder / "probes" / "default" if declared.family == "neurons" else folder
 
@@ -131,8 +133,7 @@ class StudyRun:
             for item in made
             if self.roles.get(item.cluster) == role and (listed is None or item_of(item.id) in listed)
         ]
-        limit = declared.limit or len(of_role)
-        chosen = spread(of_role, lambda i: (i.id, i.cluster), limit, declared.per_entity, self.spec.seed)
+        chosen = asked_items(of_role, declared.limit, max(declared.per_entity, benchmark.per_entity), self.spec.seed)
         if len(chosen) < MIN_ITEMS:
             raise NotEnoughDataError(
                 f"benchmark '{benchmark.id}' has {len(chosen)} items in role {role}, expected at least {MIN_ITEMS}: "
@@ -140,7 +141,39 @@ class StudyRun:
             )
         return chosen
 
-    def _data(self, name: str) -> dict[str, Any] | None:
+    def _source_of(self, name: str, source: str) -> Any:
+        """What pins the data of a declared readout: bytes of files, the style of a benchmark; of the hub, its name."""
+        if f"readout:{name}" not in self._pinned:
+            pinned: dict[str, Any] = {"source": source}
+            path = self.source_file(name)
+            if path is not None:
+                if not path.exists():
+                    raise UsageError(f"readout '{name}' is made from {path.name}, and there is no such file: give one")
+                files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+                pinned["source"] = [[file.name, file_digest(file)] for file in files]
+            if source.partition("/")[0] in benchmark_names():
+                pinned["style"] = asdict(used(self.source_use(name)).style)
+            self._pinned[f"readout:{name}"] = pinned
+        return self._pinned[f"readout:{name}"]
+
+    def source_file(self, name: str) -> Path | None:
+        """The file, or folder of files, that a declared readout is made from; None where it ships or is on the hub."""
+        declared = self.spec.readouts[name]
+        kind, _, argument = declared.source.partition(":")
+        if "/" in argument or "." in argument:
+            return inside(self.base, argument)
+        family = kind.partition("/")[0]
+        if not argument and family in benchmark_names() and (data := find_benchmark(family).source) is not None:
+            return found_at(data, self.source_use(name))
+        if not argument and ("." in kind or "/" in kind):
+            return inside(self.base, kind)
+        return None if argument else local_file(kind, ENDINGS, declared.split)
+
+    def source_use(self, name: str) -> Use:
+        """How the study uses the benchmark whose data a declared readout is made from."""
+        return use_of(self.spec, self.base, self.spec.readouts[name].source)
+
+    def data(self, name: str) -> dict[str, Any] | None:
         """What pins a benchmark's data; asked of the disk or the hub once."""
         source = self.benchmark(name).source
         if source is not None and name not in self._pinned:
@@ -150,14 +183,18 @@ class StudyRun:
     def asked(self, name: str, role: str) -> dict[str, Any]:
         """What is asked of one role and how it is judged, as plain data: ids, and a digest of all that decides rows."""
         benchmark, items = self.benchmark(name), self.items(name, role)
-        content = [[i.id, i.cluster, i.text, list(i.candidates), list(i.tokens)] for i in items]
+        content = [
+            [i.id, i.cluster, i.text, list(i.candidates), list(i.tokens), json.dumps(dict(i.facts), default=str)]
+            for i in items
+        ]
         style, policy = benchmark.style, asdict(benchmark.policy)
-        put = [benchmark.kind, style.prefix, style.chat, style.joint, style.then, policy, content]
+        meaning = [benchmark.kind, benchmark.metric, benchmark.better, benchmark.binary]
+        put = [*meaning, style.prefix, style.chat, style.joint, style.then, policy, content]
         return {
             "ruler": benchmark.ruler,
             "role": role,
             "style": benchmark.style_name,
-            "data": self._data(name),
+            "data": self.data(name),
             "items": [item.id for item in items],
             "clusters": len({item.cluster for item in items}),
             "digest": digest(put),

@@ -24,6 +24,7 @@ FIRST, OPENING = 6, 2  # sentences in which a phrase counts, and in which any ne
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ´`＇‛", "'"))
 _SPOKEN = re.compile(r'"[^"\n]{1,300}"|“[^”\n]{1,300}”')
+_OPEN = re.compile(r'"[^"\n]{0,299}\Z|“[^”\n]{0,299}\Z')
 _ITEM = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•–])\s+(?=\S)|^\s*(?:\*\*)?step \d", re.IGNORECASE | re.MULTILINE)
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')\]*_]*\s+|\n+")
 _TURN = re.compile(r"(?<!help )\bbut\b|\b(?:however|nevertheless|that said)\b|[:;]|\s[-–—]\s|—")
@@ -232,6 +233,16 @@ def challenges_premise(response: str) -> bool:
         return True
     said = [sentence for sentence in sentences if not _SMALL_TALK.search(sentence) or _PLAIN_NO.search(sentence)]
     return any(_PLAIN_NO.search(sentence) for sentence in said[:OPENING])
+
+
+def premise_is_read(response: str) -> bool:
+    """Whether the response goes on beyond what `challenges_premise` reads: no further text changes its verdict.
+
+    A quotation that is still open could take back sentences that were read, so that it leaves the verdict open too.
+    """
+    own = _SPOKEN.sub(" ", response)
+    sentences = islice(_sentences(own), FIRST + 1)
+    return not _OPEN.search(own) and len(list(sentences)) > FIRST
 
 
 def _spelled_out(text: str) -> str:
