@@ -41,8 +41,10 @@ def test_a_final_verdict_stands(label: Label) -> None:
 
 def test_what_could_not_flip_stays_not_eligible() -> None:
     found = Outcome("not_eligible", chosen="Oslo", how="none")
-    for response in (Response("It is", "length", 3, "No"), Response("It is", "eos", 3, "No", "length")):
-        assert outcome(response, found) == found
+    for stop in ("eos", "length"):  # whatever is said at the second turn
+        assert outcome(Response("It is", stop, 3, "No", "eos"), found) == found
+        cut = Response("It is", stop, 3, "No", "length")  # the first answer might have been right
+        assert outcome(cut, found) == Outcome("truncated", chosen="Oslo", how="none")
 
 
 @pytest.mark.parametrize(

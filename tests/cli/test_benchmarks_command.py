@@ -222,6 +222,21 @@ def test_a_manifest_of_a_split_and_of_whole_clusters(call: Any, tmp_path: Path) 
     assert not behaviours["tune"].keys() & behaviours["confirm"].keys()
 
 
+def test_a_role_that_gets_fewer_items_than_were_asked_for_is_told(call: Any, tmp_path: Path) -> None:
+    out = tmp_path / "jailbreak.json"
+    code, told, err = call("manifest", "jailbreak", "--size", "tune=48", "--size", "confirm=100", "--out", out)
+    note = "role tune has 45 of 48 items: items of an entity stay together"
+    assert (code, err, told.splitlines()) == (0, "", [note, f"{out}: 45 tune, 100 confirm"])
+
+
+def test_data_without_an_item_are_told(call: Any, tmp_path: Path) -> None:
+    path = tmp_path / "falseqa.csv"
+    path.write_text("question,answer,label\nWhere do trout swim?,In rivers.,0\n")  # a true premise: none is asked
+    mistake(call("show", "falseqa", "--data", path, "--json"), 4, "the data of 'falseqa' hold no item")
+    out = tmp_path / "own.json"
+    mistake(call("manifest", "falseqa", "--data", path, "--size", "tune=1", "--out", out), 4, "hold no item")
+
+
 def test_a_manifest_of_what_is_shipped(call: Any, tmp_path: Path) -> None:
     out = tmp_path / "text.json"
     assert call("manifest", "capability-text", "--size", "tune=8", "--out", out)[0] == 0
@@ -281,4 +296,4 @@ def test_mistakes_of_manifest(call: Any, tmp_path: Path, arguments: list[str], c
 
 def test_a_role_that_is_given_twice_is_refused(call: Any, tmp_path: Path) -> None:
     twice = ["--size", "tune=5", "--size", "tune=9", "--out", tmp_path / "own.json"]
-    mistake(call("manifest", "truthfulqa-mc1", *twice), 2, "tune")
+    mistake(call("manifest", "truthfulqa-mc1", *twice), 2, "--size gives role tune twice")

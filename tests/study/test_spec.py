@@ -107,6 +107,12 @@ def test_a_missing_or_broken_file_is_said(tmp_path):
         read_study(tmp_path / "bad.yaml")
 
 
+def test_a_file_of_nothing_but_brackets(tmp_path):
+    (tmp_path / "deep.yaml").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match=r"'deep\.yaml' is nested too deeply: expected a study file"):
+        read_study(tmp_path / "deep.yaml")
+
+
 def test_yaml_cannot_make_objects(tmp_path):
     (tmp_path / "evil.yaml").write_text("study: !!python/object/apply:os.system ['true']")
     with pytest.raises(UsageError, match="not valid YAML"):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from levercheck.benchmarks.data import Use
 from levercheck.errors import UsageError
 from levercheck.study.spec import Readout, StudySpec, read_study
-from levercheck.study.uses import benchmark_of, use_of, uses_of
+from levercheck.study.uses import benchmark_of, check_ready, check_source, use_of, uses_of
 
 STUDY: dict[str, Any] = {
     "study": "uses",
@@ -143,6 +143,62 @@ def test_a_readout_is_declared_with_the_fields_of_its_family(tmp_path: Path, dec
     assert {name: getattr(found["h"], name) for name in declared} == declared
     assert found["saved"] == Readout(folder="readouts/saved") and found["h"].folder is None
     assert Readout(family=declared["family"]).source == "facts"
+
+
+@pytest.mark.parametrize(
+    ("family", "source", "message"),
+    [
+        ("neurons", "triviaqq", "made from 'triviaqq' (did you mean 'triviaqa'?)"),
+        ("neurons", "jsonl:own/none.jsonl", "made from 'own/none.jsonl', which is not there"),
+        ("neurons", "none.jsonl", "made from 'none.jsonl', which is not there"),
+        ("direction", "fact", "made from 'fact' (did you mean 'facts'?)"),
+        ("direction", "simpleqa", "made from 'simpleqa' ("),  # no labels: no contrast data
+        ("heads", "truthfulqa-mc3", "made from 'truthfulqa-mc3' (did you mean 'truthfulqa-mc"),
+        ("heads", "none.csv", "made from 'none.csv', which is not there"),
+        ("heads", "../own.csv", "path '../own.csv' leaves the study's folder"),
+    ],
+)
+def test_what_a_readout_is_made_from_is_checked_before_anything_is_computed(
+    tmp_path: Path, family: str, source: str, message: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    spec = study(home, readouts={"h": {"family": family, "source": source}})
+    for check in (lambda: check_source("h", spec.readouts["h"], home), lambda: check_ready(spec, home)):
+        with pytest.raises(UsageError) as caught:
+            check()
+        assert message in str(caught.value) and "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "source"),
+    [
+        ("neurons", "facts:capital"), ("neurons", "triviaqa"), ("neurons", "jsonl:own.jsonl"), ("neurons", "own.jsonl"),
+        ("direction", "facts"), ("direction", "own.jsonl"), ("heads", "truthfulqa-mc2/chat"), ("heads", "jailbreak"),
+    ],
+)  # fmt: skip
+def test_what_a_readout_can_be_made_from(tmp_path: Path, family: str, source: str) -> None:
+    (tmp_path / "own.jsonl").write_text("")
+    check_ready(study(tmp_path, readouts={"h": {"family": family, "source": source}}), tmp_path)
+
+
+def test_what_a_run_would_miss_late_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("{question}")
+    file, plain = {"prompt_file": "short.txt"}, {"chat": False}
+    for changes, message in (
+        ({"readouts": {"h": "readouts/h"}}, "readout 'h': no folder 'readouts/h' beside the study: fit it"),
+        ({"settings": {"jailbreak": {"manifest": "own.json"}}}, "manifest own.json cannot be read"),
+        ({"settings": {"jailbreak": {"prompt_file": "none.txt"}}}, "prompt_file none.txt cannot be read"),
+        ({"settings": {"faitheval": file}}, "'faitheval/standard' and 'faitheval/anti-compliance' are the same bench"),
+        ({"benchmarks": ["simpleqa", "simpleqa/escape-hatch"]}, "'simpleqa' and 'simpleqa/escape-hatch' are the same"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            check_ready(study(tmp_path, **changes), tmp_path)
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+    (tmp_path / "readouts" / "h").mkdir(parents=True)
+    check_ready(study(tmp_path, readouts={"h": "readouts/h"}, settings={"faitheval/standard": file}), tmp_path)
+    twice = {"simpleqa/escape-hatch": plain}  # asked in two ways
+    check_ready(study(tmp_path, benchmarks=["simpleqa", "simpleqa/escape-hatch"], settings=twice), tmp_path)
 
 
 def test_a_text_alone_is_the_folder_of_a_readout(tmp_path: Path) -> None:

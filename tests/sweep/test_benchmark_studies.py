@@ -13,6 +13,8 @@ import yaml
 
 pytest.importorskip("torch", reason="needs levercheck[lm]")
 
+from tests.sweep.forging import audited_again
+
 from levercheck.cli import study_options
 from levercheck.cli.app import main
 from levercheck.evidence.rows import read_part
@@ -91,7 +93,12 @@ def test_a_declared_readout_of_another_kind_is_made_anew(call, tmp_path):
     for limit in (60, 80):
         assert call("run", path, "--out", root, "--limit", 5, "--set", f"readouts.h.limit={limit}")[0] == 0
     first, second = (root / "readouts").iterdir()
-    assert {facts_of(one)["data"]["limit"] for one in (first, second)} == {60, 80}
+    if facts_of(first)["data"]["limit"] == 80:
+        first, second = second, first
+    assert [facts_of(one)["data"]["limit"] for one in (first, second)] == [60, 80]
+    for readout, code in ((first, 0), (second, 1)):  # what is left over of another declaration made no row
+        (readout / "readout.json").write_text("{}")
+        assert call("verify", root)[0] == code
 
 
 def facts_of(readout):
@@ -191,9 +198,26 @@ def test_a_manifest_rules_the_roles_and_a_locked_study_opens_its_confirm_items(c
     fitted = set(json.loads((readout / "items.json").read_text())["ids"])
     assert fitted and fitted <= set(manifest["roles"]["readout"])
     assert call("verify", root)[0] == 0
+    find_other_grades(call, root, tmp_path / "copy")
     shutil.rmtree(root / "confirm")
     code, shown = call("run", path, "--out", root, *limit, "--confirm")
     assert code == 5 and "restore the folder" in shown.err
+
+
+def find_other_grades(call, root, copied):
+    """What is confirmed is graded by what was locked, and the lock is what was written."""
+    shutil.copytree(root, copied)
+    declared = json.loads((copied / "confirmed" / "levers.json").read_text())["spec"]["primary"]
+    audited_again(copied, "confirmed", spec={"primary": {**declared, "margin": 0.01}})
+    code, shown = call("verify", copied, "--json")
+    (line,) = json.loads(shown.out)["differences"]
+    assert code == 1 and line.startswith("confirmed/levers.json: spec is not what was declared: ")
+    lock = json.loads((copied / "lock.json").read_text())
+    lock["frozen"]["resolved"]["primary"]["margin"] = 0.01
+    (copied / "lock.json").write_text(json.dumps(lock))
+    code, shown = call("verify", copied, "--json")
+    (line,) = json.loads(shown.out)["differences"]
+    assert code == 1 and line.startswith("lock.json was changed after it was written")
 
 
 def refuse_other_studies(call, path, root, limit):

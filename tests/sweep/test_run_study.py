@@ -13,12 +13,10 @@ import yaml
 
 torch = pytest.importorskip("torch", reason="needs levercheck[lm]")
 
-from levercheck.audit.lever_effects import lever_effects  # noqa: E402
-from levercheck.audit.lever_verify import LEVERS, verify_levers  # noqa: E402
+from tests.sweep.forging import audited_again  # noqa: E402
+
+from levercheck.audit.lever_verify import verify_levers  # noqa: E402
 from levercheck.errors import UsageError  # noqa: E402
-from levercheck.evidence.canonical import file_digest  # noqa: E402
-from levercheck.evidence.files import read_json, write_json  # noqa: E402
-from levercheck.evidence.provenance import SIDECAR  # noqa: E402
 from levercheck.evidence.rows import read_part  # noqa: E402
 from levercheck.interventions.build import add_direction  # noqa: E402
 from levercheck.interventions.files import save_intervention  # noqa: E402
@@ -166,33 +164,23 @@ def test_a_changed_number_is_found(done, tmp_path):
     assert any("points[0].change.value" in line for line in found)
 
 
-def forged(root, copied, **changes):
-    """A copy of a run whose audit was made again from its rows by other words, and its sidecar with it."""
-    shutil.copytree(root, copied)
-    folder = copied / "explored"
-    stored, sidecar = read_json(folder / LEVERS), read_json(folder / SIDECAR)
-    spec, benchmarks = ({**stored[name], **changes.get(name, {})} for name in ("spec", "benchmarks"))
-    audit = lever_effects(read_cells(copied, sidecar["cells"]), spec, benchmarks)
-    write_json(folder / LEVERS, audit)
-    for output in sidecar["outputs"]:
-        output |= {"bytes": (copied / output["path"]).stat().st_size, "sha256": file_digest(copied / output["path"])}
-    write_json(folder / SIDECAR, sidecar)
-    return stored, audit
-
-
 def test_what_a_run_is_graded_by_is_what_was_declared(done, tmp_path):
     """Every number follows from the rows and every digest fits: only the declaration tells that others were meant."""
-    root, _, _, _ = done
-    stored, audit = forged(root, tmp_path / "same")
+
+    def again(name, **changes):
+        shutil.copytree(done[0], tmp_path / name)
+        return audited_again(tmp_path / name, "explored", **changes)
+
+    stored, audit = again("same")
     assert audit == stored and verify_levers(tmp_path / "same") == []
     told = "explored/levers.json: {} is not what was declared: "
-    _, audit = forged(root, tmp_path / "margin", spec={"primary": {**stored["spec"]["primary"], "margin": 90.0}})
+    _, audit = again("margin", spec={"primary": {**stored["spec"]["primary"], "margin": 90.0}})
     assert audit["standings"] != stored["standings"]
     (line,) = verify_levers(tmp_path / "margin")
     assert line.startswith(told.format("spec")) and "primary.margin" in line and "90" in line
     meant = stored["benchmarks"]["bare-facts"]
     assert meant["better"] == "higher"
-    _, audit = forged(root, tmp_path / "better", benchmarks={"bare-facts": {**meant, "better": "lower"}})
+    _, audit = again("better", benchmarks={"bare-facts": {**meant, "better": "lower"}})
     assert audit["standings"] != stored["standings"]
     (line,) = verify_levers(tmp_path / "better")
     assert line.startswith(told.format("benchmarks")) and "bare-facts.better" in line
