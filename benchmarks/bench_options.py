@@ -56,42 +56,33 @@ def of_file(lm, path, count):
     return prefix, prompts, [[continuation(lm, benchmark.style, text) for text in item.candidates] for item in items]
 
 
+def pass_per_choice(lm, prompt, option):
+    ids = torch.tensor([[*prompt, *option[:-1]]], device=lm.device)
+    logits = lm.model(ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
+    picked = logits.log_softmax(-1).gather(1, torch.tensor(option, device=lm.device)[:, None])
+    return float(picked.double().sum())
+
+
+def token_per_step(lm, prompt, option):
+    step = lm.model(torch.tensor([prompt], device=lm.device), use_cache=True)
+    total = 0.0
+    for at, token in enumerate(option):
+        total += float(step.logits[0, -1].float().log_softmax(-1)[token])
+        if at + 1 < len(option):
+            cache = {lm.cache_name: getattr(step, lm.cache_name)}
+            step = lm.model(torch.tensor([[token]], device=lm.device), use_cache=True, **cache)
+    return total
+
+
 @torch.inference_mode()
-def pass_per_choice(lm, prompts, options, hooks, doses):
+def loop(score, lm, prompts, options, hooks, doses):
+    """Scores by prompt, dose and option, one at a time."""
     out = []
     for prompt, some in zip(prompts, options, strict=True):
         rows = []
         for dose in doses:
             hooks.dose = dose
-            scores = []
-            for option in some:
-                ids = torch.tensor([[*prompt, *option[:-1]]], device=lm.device)
-                logits = lm.model(ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
-                picked = logits.log_softmax(-1).gather(1, torch.tensor(option, device=lm.device)[:, None])
-                scores.append(float(picked.double().sum()))
-            rows.append(scores)
-        out.append(rows)
-    return out
-
-
-@torch.inference_mode()
-def token_per_step(lm, prompts, options, hooks, doses):
-    out = []
-    for prompt, some in zip(prompts, options, strict=True):
-        rows = []
-        for dose in doses:
-            hooks.dose = dose
-            scores = []
-            for option in some:
-                step = lm.model(torch.tensor([prompt], device=lm.device), use_cache=True)
-                total = 0.0
-                for at, token in enumerate(option):
-                    total += float(step.logits[0, -1].float().log_softmax(-1)[token])
-                    if at + 1 < len(option):
-                        cache = {lm.cache_name: getattr(step, lm.cache_name)}
-                        step = lm.model(torch.tensor([[token]], device=lm.device), use_cache=True, **cache)
-                scores.append(total)
-            rows.append(scores)
+            rows.append([score(lm, prompt, option) for option in some])
         out.append(rows)
     return out
 
@@ -125,10 +116,10 @@ def main():
     treatments = [Treatment(((lever, dose),)) for dose in DOSES]
     settings = {"batch_tokens": a.batch_tokens} if a.batch_tokens else {}
 
-    def hooked(work, doses):
+    def hooked(score, doses):
         hooks = PlainHooks(lm, neurons)
         try:
-            return work(lm, whole, options, hooks, doses)
+            return loop(score, lm, whole, options, hooks, doses)
         finally:
             hooks.remove()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,17 @@ def finished(smollm, tmp_path_factory):
     root = tmp_path_factory.mktemp("study") / "run"
     run_demo(small_spec(), root, SilentReporter())
     return root
+
+
+@pytest.fixture(scope="session")
+def data_files():
+    """The modules that write self-made benchmark data in their real formats, by name."""
+
+    def load(name):
+        path = Path(__file__).parent / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        found = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+        return found
+
+    return load

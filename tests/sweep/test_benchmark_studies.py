@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -28,14 +27,6 @@ interventions: {push: {readout: h, operator: add, unit: relative, doses: [0.1]}}
 controls: {random: {draws: 2, match: none}}
 benchmarks: [capability-knowledge, capability-text]
 """
-
-
-def fixtures(name):
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
 
 
 @pytest.fixture
@@ -109,8 +100,8 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_settings_are_what_is_asked_and_what_rows_record(call, tmp_path, monkeypatch):
-    choice = fixtures("fixtures_choice")
+def test_settings_are_what_is_asked_and_what_rows_record(call, tmp_path, monkeypatch, data_files):
+    choice = data_files("fixtures_choice")
     choice.write_truthfulqa(tmp_path, 40)
     choice.write_simpleqa(tmp_path, 40)
     monkeypatch.setenv("LEVERCHECK_DATA", str(tmp_path / "nothing"))
@@ -168,8 +159,8 @@ def check_worksheets(folder, rows):
     assert {"explored/to_audit.jsonl", "explored/to_audit_key.jsonl"} <= listed
 
 
-def test_a_manifest_rules_the_roles_and_a_locked_study_opens_its_confirm_items(call, tmp_path, monkeypatch):
-    fixtures("fixtures_choice").write_truthfulqa(tmp_path, 60)
+def test_a_manifest_rules_the_roles_and_a_locked_study_opens_its_confirm_items(call, tmp_path, monkeypatch, data_files):
+    data_files("fixtures_choice").write_truthfulqa(tmp_path, 60)
     monkeypatch.setenv("LEVERCHECK_DATA", str(tmp_path))
     study = yaml.safe_load((STUDIES / "iti_truthfulqa_fold0.yaml").read_text())
     study |= {"model": "embedded:smollm2-135m", "benchmarks": ["truthfulqa-mc1", "truthfulqa-mc2"]}
@@ -233,9 +224,9 @@ def refuse_other_studies(call, path, root, limit):
     assert {file: file.read_bytes() for file in root.rglob("*") if file.is_file()} == before
 
 
-def test_a_canonical_study_runs_on_the_embedded_model(call, tmp_path, monkeypatch):
+def test_a_canonical_study_runs_on_the_embedded_model(call, tmp_path, monkeypatch, data_files):
     """The shipped file itself, with --set and --limit; its readout from the embedded facts, for time."""
-    answers = fixtures("fixtures_answers")
+    answers = data_files("fixtures_answers")
     for write in (answers.write_jbb_harmful, answers.write_jbb_benign):
         write(tmp_path, 40)
     monkeypatch.setenv("LEVERCHECK_DATA", str(tmp_path))

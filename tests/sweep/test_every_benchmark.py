@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,19 +35,11 @@ def ways_to_ask():
     return list(found.values())
 
 
-def fixtures(name):
-    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
-
-
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory):
+def data_folder(tmp_path_factory, data_files):
     """Every data file a benchmark looks for, self-made."""
     folder = tmp_path_factory.mktemp("data")
-    choice, answers = fixtures("fixtures_choice"), fixtures("fixtures_answers")
+    choice, answers = data_files("fixtures_choice"), data_files("fixtures_answers")
     for write in (choice.write_faitheval, choice.write_truthfulqa, choice.write_falseqa, choice.write_simpleqa,
                   answers.write_bioasq, answers.write_triviaqa, answers.write_jbb_harmful,
                   answers.write_jbb_benign):  # fmt: skip

@@ -49,9 +49,7 @@ def open_study(spec: StudySpec, base: Path, root: Path, lm: LanguageModel, repor
             f"'{root}' was started with another {' and '.join(changed)} (see its {STUDY}): give another --out, or go "
             "back to what it was started with"
         )
-    if any(
-        stored.get(name) != body[name] for name in told
-    ):  # more levers, doses or draws: finished units keep their keys
+    if any(stored.get(name) != body[name] for name in told):  # more to run: finished units keep their keys
         write_json(path, body)
         note(root, "planned", key=run.key, spec=spec.fingerprint)
     return run
